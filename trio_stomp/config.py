@@ -1,0 +1,468 @@
+"""The settings: every number that a server or client goes by, with its unit and its reason.
+
+Rule 1: sizes are bytes, durations are seconds; a name without a unit in its description is a count.
+Rule 2: every limit of the package stands here, says where it comes from, and has a counter (`limits()`).
+Rule 3: a section is frozen and checks itself when it is made, so that a config that exists is usable.
+How the layers (defaults, file, environment, command line) become a config is `settings.py`'s matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from trio_stomp.errors import ConfigError
+
+T = TypeVar("T")
+
+KIB: Final = 1024
+MIB: Final = 1024 * 1024
+
+DESTINATION_LENGTH: Final = 1024
+"""Characters in a destination or pattern: matching costs time and each one is kept per subscription; AMQP
+stops at 255, and the longest seen in Spring applications (user destinations with an id) are below 200."""
+
+REQUIRED: Final[Any] = attrs.NOTHING
+"""In place of a default: the field has none."""
+
+METADATA_KEY: Final = "trio_stomp"
+"""Under this key an attrs field's metadata holds its `Setting`."""
+
+
+@attrs.frozen
+class Setting:
+    """What is known of one setting besides its default.
+
+    Attributes:
+        unit: "bytes", "seconds", "count", or "" for what has none.
+        meaning: one line for the table in the README.
+        reason: why the default is what it is, and where that comes from.
+        low, high: the smallest and largest value accepted; None for no bound.
+        limit: whether a peer can run into it, so that it is counted in the metrics.
+    """
+
+    unit: str
+    meaning: str
+    reason: str
+    low: float | None = None
+    high: float | None = None
+    limit: bool = False
+
+
+def _check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+    """Refuse a number out of range.
+
+    Raises:
+        ConfigError: naming the section, the field, the value and what was expected.
+    """
+    about: Setting = attribute.metadata[METADATA_KEY]
+    name = f"{type(instance).__name__}.{attribute.name}"
+    if isinstance(value, float) and value != value:
+        raise ConfigError(f"{name} is not a number")
+    if about.low is not None and value < about.low:
+        raise ConfigError(f"{name} is {value!r}, expected at least {about.low:g} {about.unit}".rstrip())
+    if about.high is not None and value > about.high:
+        raise ConfigError(f"{name} is {value!r}, expected at most {about.high:g} {about.unit}".rstrip())
+
+
+def _field(
+    default: T,
+    unit: str,
+    meaning: str,
+    reason: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    limit: bool = False,
+    converter: Callable[[Any], Any] | None = None,
+) -> T:
+    """An attrs field that carries its `Setting`; `REQUIRED` for none."""
+    about = Setting(unit, meaning, " ".join(reason.split()), low, high, limit)
+    checked = _check if low is not None or high is not None else None
+    made: T = attrs.field(
+        default=default, validator=checked, converter=converter, metadata={METADATA_KEY: about}
+    )
+    return made
+
+
+def _frozen_mapping(value: Mapping[str, T]) -> Mapping[str, T]:
+    return MappingProxyType(dict(value))
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise ConfigError(f"{value!r} is one string, expected a sequence of strings")
+    return tuple(value)
+
+
+# A setting reads in three lines: default, unit, meaning; reason; bounds.
+# fmt: off
+@attrs.frozen(kw_only=True)
+class HttpConfig:
+    """The front door: what a peer may send before it is a WebSocket."""
+
+    head_bytes: int = _field(
+        16 * KIB, "bytes", "size of a request's head",
+        """h11's and hypercorn's default. A head with many cookies is below 8 KiB, and this much memory goes
+        to whoever connects, before anybody has proved who they are.""",
+        low=256, high=MIB, limit=True,
+    )
+    head_timeout: float = _field(
+        5.0, "seconds", "time from the connection's start to the end of the request's head",
+        """A browser sends its head in one packet; who takes longer only holds a socket (slowloris).""",
+        low=0.01, limit=True,
+    )
+    headers: int = _field(
+        100, "count", "headers in a request",
+        """Apache's LimitRequestFields; Node's maxHeadersCount is 2,000. Browsers send about 20.""",
+        low=1, limit=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class StompConfig:
+    """A STOMP session: sizes of frames, times, and what one session may hold."""
+
+    connect_timeout: float = _field(
+        10.0, "seconds", "time from the WebSocket handshake to a valid CONNECT",
+        """A client sends CONNECT with its first packet. Spring waits 60 s for it.""",
+        low=0.01, limit=True,
+    )
+    body_before_connected: int = _field(
+        64 * KIB, "bytes", "size of a frame's body before the session is connected",
+        """As RabbitMQ: what nobody has logged in for stays small.""",
+        low=0, limit=True,
+    )
+    body: int = _field(
+        4 * MIB, "bytes", "size of a frame's body",
+        """stompjs's own test suite sends 1 MiB; Spring's 64 KiB is a known trap for its users.""",
+        low=1, limit=True,
+    )
+    header_line: int = _field(
+        16 * KIB, "bytes", "size of one header line",
+        """Tokens of single sign-on (login headers) reach 8 KiB; ActiveMQ allows 10 KiB.""",
+        low=64, limit=True,
+    )
+    headers: int = _field(
+        256, "count", "headers in a frame",
+        """ActiveMQ allows 1,000, real frames have below 20; each costs a dict entry per frame.""",
+        low=8, limit=True,
+    )
+    subscriptions: int = _field(
+        1000, "count", "subscriptions of one session",
+        """A page has tens; each costs an index entry and a place in every match.""",
+        low=1, limit=True,
+    )
+    heart_beat_send: float = _field(
+        10.0, "seconds", "how often we are ready to send a heart-beat; 0 turns it off",
+        """Proxies close idle connections after 30 to 60 s (nginx: 60); stompjs offers 10 s as well.""",
+        low=0,
+    )
+    heart_beat_receive: float = _field(
+        10.0, "seconds", "how often we wish to receive a heart-beat; 0 turns it off",
+        """A peer without a word for this long, times the tolerance, is gone. As stompjs's default.""",
+        low=0,
+    )
+    heart_beat_tolerance: float = _field(
+        2.0, "", "how many times the agreed heart-beat a peer may be silent",
+        """STOMP 1.2, Heart-beating: "because of timing inaccuracies, the receiver SHOULD be tolerant and take
+        into account an error margin". Pages in the background have slow timers; stompjs uses 2 as well.""",
+        low=1, limit=True,
+    )
+    virtual_host: str | None = _field(
+        None, "", "the only `host` that CONNECT may name; none set: any",
+        """Browsers send whatever the page was configured with; brokers with one host ignore it.""",
+    )
+    separator: str = _field(
+        "/", "", "what separates the segments of a destination: `/` or `.`",
+        """Spring's default; `.` is for clients that are used to RabbitMQ's topics.""",
+    )
+    linger: float = _field(
+        10.0, "seconds", "time for the frames already read when the transport is lost",
+        """What was received is still handled; the time bounds how long a session outlives its connection.""",
+        low=0, limit=True,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.separator not in ("/", "."):
+            raise ConfigError(f"StompConfig.separator is {self.separator!r}, expected '/' or '.'")
+
+
+@attrs.frozen(kw_only=True)
+class WebSocketConfig:
+    """The WebSocket under a session."""
+
+    fast_path: bool = _field(
+        True, "", "whether plain data frames are cut out of a read without the WebSocket library",
+        """One list per read instead of one task switch per message. Off, all works the same, slower.""",
+    )
+    receive_ahead: int = _field(
+        64 * KIB, "bytes", "bytes read ahead of the session",
+        """One read of the socket; past it we stop reading, so that TCP slows the client down.""",
+        low=1 * KIB,
+    )
+    fragments: int = _field(
+        1024, "count", "frames in one fragmented message",
+        """The library does not count empty fragments, so that a message of them would never end. Browsers and
+        stompjs do not fragment; a body of 4 MiB in pieces of 4 KiB fits.""",
+        low=1, limit=True,
+    )
+    message: int = _field(
+        16 * MIB, "bytes", "size of one WebSocket message that the library puts together",
+        """Four STOMP bodies: a message may hold several frames, and the library counts characters.""",
+        low=1 * KIB, limit=True,
+    )
+    close_timeout: float = _field(
+        5.0, "seconds", "time for the closing handshake, after which the connection is cut",
+        """A peer that is there answers within a round trip; Python's websockets allows 10 s.""",
+        low=0.01, limit=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class OutboxConfig:
+    """What waits to be written to one client: how much, and for how long."""
+
+    bytes: int = _field(
+        512 * KIB, "bytes", "bytes that wait for one client; one larger frame passes when nothing waits",
+        """Spring's send-buffer-size-limit. 1,000 clients that all stall hold half a gigabyte at most.""",
+        low=1 * KIB, limit=True,
+    )
+    messages: int = _field(
+        16384, "count", "messages that wait for one client",
+        """Bytes alone do not bound small messages, whose list entries cost more than they hold.""",
+        low=1, limit=True,
+    )
+    write_timeout: float = _field(
+        10.0, "seconds", "time without progress after which a write fails and the connection is cut",
+        """Spring's send-time-limit. A peer that reads anything within it lives on, however slow.""",
+        low=0.01, limit=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class BrokerConfig:
+    """The embedded broker."""
+
+    inbox: int = _field(
+        4096, "count", "commands that wait for the broker; whoever feeds a full inbox waits",
+        """About 5 ms of its work: enough to keep it busy, little enough that waiting is felt at once.""",
+        low=1, limit=True,
+    )
+    flush_messages: int = _field(
+        64, "count", "messages after which touched outboxes are flushed though the inbox is not empty",
+        """The prototype's budget: a write of 64 small frames costs little more than a write of one.""",
+        low=1,
+    )
+    flush_seconds: float = _field(
+        0.001, "seconds", "time after which touched outboxes are flushed though the inbox is not empty",
+        """A millisecond is below what a network adds, so that batching costs no latency anybody sees.""",
+        low=0,
+    )
+    yield_offers: int = _field(
+        4000, "count", "deliveries after which the broker lets other tasks run",
+        """About 4 ms: readers, heart-beats and health checks are never kept waiting for longer.""",
+        low=1,
+    )
+    prefixes: tuple[str, ...] = _field(
+        ("/topic", "/queue"), "", "destinations that belong to the broker",
+        """Spring's enableSimpleBroker examples, and what STOMP clients of other brokers expect.""",
+        converter=_words,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class PoolConfig:
+    """One bounded pool of threads for blocking calls."""
+
+    threads: int = _field(
+        REQUIRED, "count", "calls that run at once",
+        """No default: it is what the called service can take. (`client_inbound`, which is always there, has
+        2 times the CPUs, as Spring's clientInboundChannel.)""",
+        low=1, high=10_000,
+    )
+    queue: int = _field(
+        1000, "count", "calls that wait for a thread; one more is refused",
+        """Spring's is unbounded, so that overload shows as memory; 1,000 waiters are seconds of work.""",
+        low=0, limit=True,
+    )
+    queue_timeout: float = _field(
+        30.0, "seconds", "time that a call waits for a thread before it is refused",
+        """A person has gone away by then; an answer that nobody awaits only adds to the overload.""",
+        low=0, limit=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ShutdownConfig:
+    """How a server ends when it is asked to."""
+
+    timeout: float = _field(
+        10.0, "seconds", "time for sessions to end by themselves before they are cut",
+        """Docker kills 10 s after it asked, Kubernetes after 30.""",
+        low=0, limit=True,
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ClientConfig:
+    """The numbers of a client's connection; a server does not use them."""
+
+    connect_timeout: float = _field(
+        10.0, "seconds", "time from opening the connection to CONNECTED",
+        """As long as a server of ours waits for CONNECT.""",
+        low=0.01,
+    )
+    receipt_timeout: float = _field(
+        10.0, "seconds", "time for a RECEIPT",
+        """Far above a healthy broker's answer; stomp.py and stompjs wait for ever.""",
+        low=0.01,
+    )
+    body: int = _field(
+        16 * MIB, "bytes", "size of a frame's body",
+        """Four times what a server of ours accepts: other brokers allow more (RabbitMQ: 16 MiB).""",
+        low=1,
+    )
+    header_line: int = _field(
+        16 * KIB, "bytes", "size of one header line",
+        """As the server's.""",
+        low=64,
+    )
+    headers: int = _field(
+        256, "count", "headers in a frame",
+        """As the server's.""",
+        low=8,
+    )
+    messages: int = _field(
+        1000, "count", "messages that wait in one subscription; a full one stops the reading",
+        """Bounds memory; the server's outbox takes over from there.""",
+        low=1,
+    )
+    heart_beat_send: float = _field(
+        10.0, "seconds", "how often we are ready to send a heart-beat; 0 turns it off",
+        """As stompjs's default and the server's.""",
+        low=0,
+    )
+    heart_beat_receive: float = _field(
+        10.0, "seconds", "how often we wish to receive a heart-beat; 0 turns it off",
+        """As stompjs's default and the server's.""",
+        low=0,
+    )
+    heart_beat_tolerance: float = _field(
+        2.0, "", "how many times the agreed heart-beat the server may be silent",
+        """As the server's.""",
+        low=1,
+    )
+    write_timeout: float = _field(
+        10.0, "seconds", "time without progress after which a write fails and the connection is cut",
+        """As the server's.""",
+        low=0.01,
+    )
+    close_timeout: float = _field(
+        5.0, "seconds", "time for the closing handshake, after which the connection is cut",
+        """As the server's.""",
+        low=0.01,
+    )
+
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+
+@attrs.frozen(kw_only=True)
+class ServerConfig:
+    """Everything a server goes by; ``ServerConfig()`` is a plain broker on 127.0.0.1:8080.
+
+    Raises:
+        ConfigError: when a value is out of its range, or two do not fit together.
+    """
+
+    host: str = _field(
+        "127.0.0.1", "", "address to listen on",
+        """Not reachable from outside until somebody says so.""",
+    )
+    port: int = _field(
+        8080, "", "port to listen on; 0: a free one",
+        """The usual port of a service that needs no privileges.""",
+        low=0, high=65535,
+    )
+    path: str = _field(
+        "/ws", "", "path of the WebSocket endpoint",
+        """What most STOMP tutorials and clients' examples use.""",
+    )
+    origins: tuple[str, ...] = _field(
+        (), "", "origins besides the server's own whose pages may connect; `*`: all",
+        """Browsers let any page open a WebSocket with the user's cookies; only this check stops it.""",
+        converter=_words,
+    )
+    static: Mapping[str, str] = _field(
+        MappingProxyType({}), "", "URL prefixes and the directories whose files are served under them",
+        """None: a server of messages serves no files unless told to.""",
+        converter=_frozen_mapping,
+    )
+    tls_cert: str | None = _field(
+        None, "", "file with the certificate chain (PEM); with `tls_key` it turns TLS on",
+        """Behind a proxy that ends TLS there is nothing to set.""",
+    )
+    tls_key: str | None = _field(
+        None, "", "file with the certificate's private key (PEM)",
+        """As `tls_cert`.""",
+    )
+    log_level: str = _field(
+        "info", "", "least severe log lines that are written: debug, info, warning, error",
+        """One line for what an operator may want to know, none per message.""",
+    )
+    http: HttpConfig = attrs.field(factory=HttpConfig)
+    stomp: StompConfig = attrs.field(factory=StompConfig)
+    websocket: WebSocketConfig = attrs.field(factory=WebSocketConfig)
+    outbox: OutboxConfig = attrs.field(factory=OutboxConfig)
+    broker: BrokerConfig = attrs.field(factory=BrokerConfig)
+    pools: Mapping[str, PoolConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
+    shutdown: ShutdownConfig = attrs.field(factory=ShutdownConfig)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.path.startswith("/"):
+            raise ConfigError(f"ServerConfig.path is {self.path!r}, expected a path that begins with '/'")
+        if self.log_level not in LOG_LEVELS:
+            raise ConfigError(
+                f"ServerConfig.log_level is {self.log_level!r}, expected one of {', '.join(LOG_LEVELS)}"
+            )
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("ServerConfig.tls_cert and ServerConfig.tls_key are set together or not at all")
+        for prefix in self.static:
+            if not prefix.startswith("/"):
+                raise ConfigError(f"ServerConfig.static has {prefix!r}, expected a prefix beginning with '/'")
+
+
+# fmt: on
+SECTIONS: Final[tuple[tuple[str, type[Any]], ...]] = (
+    ("", ServerConfig),
+    ("http", HttpConfig),
+    ("stomp", StompConfig),
+    ("websocket", WebSocketConfig),
+    ("outbox", OutboxConfig),
+    ("broker", BrokerConfig),
+    ("shutdown", ShutdownConfig),
+)
+"""Name and class of each section of a server's config, as shown; a `PoolConfig` has no fixed name."""
+
+
+def settings_of(section: type[Any]) -> Iterator[tuple[attrs.Attribute[Any], Setting]]:
+    """Yield each field of a section with what is known of it, less those that are sections themselves."""
+    for attribute in attrs.fields(section):
+        about = attribute.metadata.get(METADATA_KEY)
+        if about is not None:
+            yield attribute, about
+
+
+def limits() -> tuple[str, ...]:
+    """Names of all limits that a peer can run into, as ``"stomp.body"``; a pool's are ``"pools.queue"``."""
+    sections: tuple[tuple[str, type[Any]], ...] = (*SECTIONS, ("pools", PoolConfig))
+    return tuple(
+        f"{name}.{attribute.name}".lstrip(".")
+        for name, section in sections
+        for attribute, about in settings_of(section)
+        if about.limit
+    )
