@@ -88,7 +88,7 @@ def _field(
     return made
 
 
-def _frozen_mapping(value: Mapping[str, T]) -> Mapping[str, T]:
+def _frozen_mapping(value: Mapping[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
