@@ -1,0 +1,1 @@
+"""Bytes in and out: HTTP heads, streams with deadlines, the WebSocket. Knows STOMP, not sessions."""
