@@ -1,0 +1,70 @@
+# make run: the chat example at http://127.0.0.1:8080/     make test: everything     make check: linters and types
+#
+# Needs python3 (3.11 or newer, with venv); npm is used where it is there. A step is done again only when what
+# it depends on has changed: delete .venv or node_modules to start afresh.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8080
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+NPM := $(shell command -v npm 2>/dev/null)
+
+# The page, and the library that it uses; without node_modules the page takes it from a CDN.
+STATIC := /=examples/chat/page,/stompjs=node_modules/@stomp/stompjs/bundles
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check page clean
+
+help:
+	@head -1 Makefile | cut -c3-
+
+run: $(VENV)/.package page
+	@TRIO_STOMP_STATIC="$(STATIC)" $(BIN)/trio-stomp serve examples.chat.app:app --host $(HOST) --port $(PORT)
+
+# Coverage is printed whether the tests pass or not; the result is pytest's.
+test: check page
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS); result=$$?; \
+		$(BIN)/coverage combine --quiet && $(BIN)/coverage report; \
+		exit $$result
+
+check: $(VENV)/.dev
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy trio_stomp
+
+page:
+ifeq ($(NPM),)
+	@echo "npm is not here: the page takes @stomp/stompjs from a CDN, tests that need Node are skipped"
+else
+	@$(MAKE) --no-print-directory node_modules/.installed || \
+		{ test -z "$$CI" && echo "npm could not install: the page takes @stomp/stompjs from a CDN"; }
+endif
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trio-stomp needs Python 3.11 or newer")'
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.package: pyproject.toml $(VENV)/.made
+	@echo "installing trio-stomp into $(VENV)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	@echo "installing trio-stomp and its tests' tools into $(VENV)"
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.package $@
+
+node_modules/.installed: package.json package-lock.json
+	@echo "installing $< into node_modules"
+	@$(NPM) ci --silent --no-audit --no-fund
+	@touch $@
+
+clean:
+	rm -rf $(VENV) node_modules .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
