@@ -41,7 +41,7 @@ page:
 ifeq ($(NPM),)
 	@echo "npm is not here: the page takes @stomp/stompjs from a CDN, tests that need Node are skipped"
 else
-	@$(MAKE) --no-print-directory node_modules/.installed || \
+	@$(MAKE) --no-print-directory --silent node_modules/.installed || \
 		{ test -z "$$CI" && echo "npm could not install: the page takes @stomp/stompjs from a CDN"; }
 endif
 

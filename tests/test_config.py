@@ -224,6 +224,10 @@ class TestLayers:
         with pytest.raises(ConfigError, match="512KiB"):
             load_config(file=toml(f'outbox.bytes = "{text}"'), environ={})
 
+    def test_paths_are_taken_as_they_are(self) -> None:
+        config = load_config(environ={}, overrides={"tls_cert": Path("a/b.pem"), "tls_key": Path("c.pem")})
+        assert (config.tls_cert, config.tls_key) == (str(Path("a/b.pem")), "c.pem")
+
     def test_static_directories_as_text(self) -> None:
         config = load_config(environ={"TRIO_STOMP_STATIC": "/=page, /lib=node_modules"})
         assert dict(config.static) == {"/": "page", "/lib": "node_modules"}
@@ -334,6 +338,19 @@ class TestTable:
         assert rows["websocket.fast_path"] == ("true", "")
         assert rows["pools.NAME.threads"] == ("required", "count")
         assert rows["stomp.headers"] == ("256", "count")
+
+    def test_readme_has_every_setting_as_it_is(self) -> None:
+        """Between its marks the README's table is these very lines: paste them when this fails."""
+        readme = Path(__file__).parent.parent / "README.md"
+        if not readme.exists():
+            pytest.skip("there is no README.md yet")
+        rows = ["| setting | default | unit | meaning |", "|---|---|---|---|"]
+        rows += [
+            f"| `{name}` | {default} | {unit} | {text} |" for name, default, unit, text in settings_table()
+        ]
+        expected = "\n".join(rows)
+        _, _, after = readme.read_text(encoding="utf-8").partition("<!-- settings -->\n")
+        assert after.partition("<!-- /settings -->")[0].strip() == expected
 
     def test_each_meaning_is_one_line(self) -> None:
         for _, _, _, meaning in settings_table():

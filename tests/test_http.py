@@ -99,6 +99,9 @@ UPGRADE = (
 )
 
 
+UPGRADE_REQUEST = request(*UPGRADE, "Origin: http://example.com", "Sec-WebSocket-Protocol: v12.stomp")
+
+
 def upgrade(*more: str, without: str = "-", **settings: str) -> RequestHead:
     lines = [line for line in UPGRADE if not line.startswith(without)]
     return parsed(request(*lines, *more, **settings))
@@ -253,6 +256,40 @@ class TestHead:
             return
         assert head is not None
         assert isinstance(handshake(head), wsproto.events.Request)
+
+
+class TestAnyBytes:
+    @given(
+        data=st.binary(max_size=200)
+        | st.builds(
+            lambda at, byte: UPGRADE_REQUEST[:at] + byte + UPGRADE_REQUEST[at + 1 :],
+            st.integers(0, 200),
+            st.binary(max_size=2),
+        )
+    )
+    def test_any_bytes_are_read_or_refused_and_what_is_accepted_the_library_accepts(
+        self, data: bytes
+    ) -> None:
+        try:
+            head = whole(data)
+            if head is None:
+                return
+            check_upgrade(head)
+            check_origin(head, [])
+            choose_subprotocol(head)
+        except HttpError:
+            return
+        assert isinstance(handshake(head), wsproto.events.Request)
+
+    @given(cuts=st.lists(st.integers(0, 200)))
+    def test_any_chunking_gives_the_same(self, cuts: list[int]) -> None:
+        ends = [*sorted(min(cut, len(UPGRADE_REQUEST)) for cut in cuts), len(UPGRADE_REQUEST)]
+        incremental, head, start = reader(), None, 0
+        for end in ends:
+            if head is None:
+                head = incremental.receive_data(UPGRADE_REQUEST[start:end])
+            start = end
+        assert head == whole(UPGRADE_REQUEST)
 
 
 class TestLimits:

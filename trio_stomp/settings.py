@@ -126,8 +126,6 @@ class _Layered:
         except ConfigError as error:
             keys = [key for key in given if re.search(rf"{section.__name__}\.{key}\b", str(error))]
             sources = [self._sources[f"{name}.{key}".lstrip(".")] for key in keys]
-            if not sources:
-                raise
             raise ConfigError(f"{', '.join(sources)}: {error}") from error
 
 

@@ -331,8 +331,7 @@ def _checked_head(raw: bytes, rest: bytes, limit_headers: int) -> RequestHead:
         # Its text quotes the line, which may hold a password.
         reason = "a header is not as RFC 9112 has it, or Host or Content-Length is missing or repeated"
         raise HttpError(error.error_status_hint, reason) from error
-    if not isinstance(request, h11.Request):
-        raise HttpError(400, "this is not an HTTP request")
+    assert isinstance(request, h11.Request)  # the head is complete, so there is nothing else to come first
     headers = tuple((bytes(name), bytes(value)) for name, value in request.headers)
     if len(headers) > limit_headers:
         raise HttpError(431, f"{len(headers)} headers, expected at most {limit_headers}")
