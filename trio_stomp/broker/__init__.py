@@ -1,0 +1,1 @@
+"""Who gets what: the broker task, its commands, its index of subscriptions."""

@@ -1,0 +1,88 @@
+"""One message's way to the outboxes: encoded once for each way it can look.
+
+Rule 1: a MESSAGE is encoded once per (encoding, subscription id), and the same ``bytes`` object
+goes to every outbox.  Rule 2: a sender can forge none of the headers that the server sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trio_stomp.broker.commands import Encoding
+from trio_stomp.stomp.frames import Version, encode_headers, escape
+
+RESERVED = frozenset(
+    ("destination", "message-id", "subscription", "content-length", "ack", "receipt", "transaction", "redelivered")
+)
+"""Headers of a SEND that are not copied to its MESSAGEs (DESIGN section 4)."""
+
+
+def opening(subscription_id: str | None, version: Version) -> bytes:
+    """How every MESSAGE for one subscription starts."""
+    if subscription_id is None:
+        return b"MESSAGE\n"
+    return b"MESSAGE\n" + encode_headers({"subscription": subscription_id}, version)
+
+
+class Look:
+    """One message in one encoding, but for its opening."""
+
+    __slots__ = ("_frame_head", "_is_text", "_tail", "frames")
+
+    def __init__(self, encoding: Encoding, tail: bytes, is_text: bool) -> None:
+        self._frame_head = encoding.frame_head
+        self._is_text = is_text
+        self._tail = tail
+        self.frames: dict[bytes, bytes] = {}
+        """By opening; `frame` fills it."""
+
+    def frame(self, opening: bytes) -> bytes:
+        """The whole frame, transport's header included."""
+        tail = self._tail
+        made = self._frame_head(len(opening) + len(tail), self._is_text) + opening + tail
+        self.frames[opening] = made
+        return made
+
+
+class Delivery:
+    """One message on its way; dies when all outboxes have been offered it."""
+
+    __slots__ = ("_body", "_destination", "_headers", "_is_text", "_looks", "_message_id", "_tails")
+
+    def __init__(self, destination: str, message_id: str, headers: Mapping[str, str], body: bytes) -> None:
+        self._destination = destination
+        self._message_id = message_id
+        self._headers = headers
+        self._body = body
+        self._is_text = body.isascii() or _is_utf8(body)
+        self._looks: dict[Encoding, Look] = {}
+        self._tails: dict[Version, bytes] = {}
+
+    def look(self, encoding: Encoding) -> Look:
+        """The message as that encoding has it."""
+        found = self._looks.get(encoding)
+        if found is None:
+            version = encoding.version
+            tail = self._tails.get(version)
+            if tail is None:
+                tail = self._tails[version] = self._encode_tail(version)
+            found = self._looks[encoding] = Look(encoding, tail, self._is_text)
+        return found
+
+    def _encode_tail(self, version: Version) -> bytes:
+        body = self._body
+        head = (
+            f"destination:{escape(self._destination, version)}\n"
+            f"message-id:{self._message_id}\n"
+            f"content-length:{len(body)}\n"
+        ).encode()
+        own = {name: value for name, value in self._headers.items() if name not in RESERVED}
+        return b"".join((head, encode_headers(own, version), b"\n", body, b"\0"))
+
+
+def _is_utf8(body: bytes) -> bool:
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,166 @@
+"""Every exception that trio-stomp raises on purpose.
+
+Errors are Local (you did something that is not allowed) or Remote (the peer did).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trio_stomp.stomp.frames import Frame
+
+
+class TrioStompError(Exception):
+    """The base of all of them::
+
+        TrioStompError
+        ├── ProtocolError
+        │   ├── LocalProtocolError      this side broke the rules of STOMP
+        │   └── RemoteProtocolError     the peer did
+        ├── DestinationError            a destination or pattern is malformed or out of place
+        ├── ConversionError             a payload does not fit its type
+        ├── AccessDenied                a rule forbids it
+        ├── ConnectRefused              raise it in on_connect
+        ├── OverloadedError             a pool has no room for another call
+        ├── HandlerTimeout              a handler took longer than its route allows
+        ├── HandlerSignatureError       a handler's parameters cannot be filled
+        ├── ConfigError                 a setting is unknown or out of range
+        ├── ConnectionLost              client: the connection has ended
+        │   └── HandshakeRefused        client: the server did not accept the WebSocket
+        ├── ServerError                 client: the server sent ERROR
+        └── ReceiptTimeout              client: no RECEIPT came in time
+    """
+
+
+class ProtocolError(TrioStompError):
+    """A rule of STOMP was broken."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side tried something that STOMP does not allow here; nothing was sent."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer broke a rule of STOMP or of this server.
+
+    Attributes:
+        message: what was wrong, fit for the peer.
+        frame: the frame in question, if there is one.
+        close_code: 1002 protocol, 1007 text that is not UTF-8, 1008 policy, 1009 too big, 1011 our fault.
+        headers: headers that belong into the ERROR frame, such as ``version``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        frame: Frame | None = None,
+        close_code: int = 1002,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.frame = frame
+        self.close_code = close_code
+        self.headers: Mapping[str, str] = headers or {}
+
+
+class DestinationError(TrioStompError, ValueError):
+    """A destination or pattern is malformed, or not where it was used.
+
+    Attributes:
+        destination: the one in question.
+    """
+
+    def __init__(self, message: str, destination: str = "") -> None:
+        super().__init__(message)
+        self.destination = destination
+
+
+class ConversionError(TrioStompError):
+    """A payload or header does not fit the type that a handler asks for.
+
+    Attributes:
+        problems: each with its path, as ``required field missing @ $.text``.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class AccessDenied(TrioStompError):
+    """A rule forbids it."""
+
+
+class ConnectRefused(TrioStompError):
+    """Raise it in ``on_connect``: the client gets ERROR with this text, then close 1008."""
+
+    def __init__(self, message: str = "access refused") -> None:
+        super().__init__(message)
+
+
+class OverloadedError(TrioStompError):
+    """A pool has no room for another call, or none came free in time."""
+
+
+class HandlerTimeout(TrioStompError):
+    """A handler took longer than its route's ``timeout``."""
+
+
+class HandlerSignatureError(TrioStompError, TypeError):
+    """A handler's parameters cannot be filled, or its routes do not hold together."""
+
+
+class ConfigError(TrioStompError, ValueError):
+    """A setting is unknown, of the wrong kind, or out of its range."""
+
+
+class ConnectionLost(TrioStompError):
+    """The connection has ended.
+
+    Attributes:
+        code: the WebSocket close code; 1006 when there was none.
+        reason: the peer's reason, often empty.
+    """
+
+    def __init__(self, message: str, *, code: int = 1006, reason: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+
+
+class HandshakeRefused(ConnectionLost):
+    """The server answered the WebSocket handshake with another status than 101.
+
+    Attributes:
+        status: the HTTP status.
+        body: the answer's text.
+        headers: its headers, lower-case names.
+    """
+
+    def __init__(self, status: int, body: str, headers: Mapping[str, str]) -> None:
+        super().__init__(f"the server refused the WebSocket with HTTP status {status}: {body}")
+        self.status = status
+        self.body = body
+        self.headers = headers
+
+
+class ServerError(TrioStompError):
+    """The server sent an ERROR frame.
+
+    Attributes:
+        message: its ``message`` header.
+        frame: the whole frame.
+    """
+
+    def __init__(self, message: str, frame: Frame) -> None:
+        super().__init__(message)
+        self.message = message
+        self.frame = frame
+
+
+class ReceiptTimeout(TrioStompError):
+    """No RECEIPT came in time; whether the frame took effect is not known."""

@@ -1,0 +1,140 @@
+"""The front door of one connection: its HTTP head, then an answer or a WebSocket session.
+
+Rule 1: whatever a connection does, it ends with the connection: unexpected exceptions are
+logged once, counted, and contained (DESIGN rule 6).
+Rule 2: HTTP is answered in every state; only upgrades are refused while draining.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import trio
+
+from trio_stomp.metrics import render
+from trio_stomp.server.core import Core
+from trio_stomp.server.lifecycle import Lifecycle, State
+from trio_stomp.server.session import Origin, SessionTask
+from trio_stomp.transport.http import (
+    HttpError,
+    RequestHead,
+    check_origin,
+    check_upgrade,
+    choose_subprotocol,
+    content_type_of,
+    read_head,
+    resolve_static,
+    response,
+)
+from trio_stomp.transport.stream import WireStream
+from trio_stomp.transport.websocket import accept_websocket
+
+logger = logging.getLogger("trio_stomp.server")
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class FrontDoor:
+    """Serves connections, each until it ends."""
+
+    def __init__(self, core: Core, lifecycle: Lifecycle) -> None:
+        self._core = core
+        self._lifecycle = lifecycle
+
+    async def serve(self, stream: trio.abc.Stream, remote: str) -> None:
+        """Serve one connection until it ends; raises nothing but Cancelled.
+
+        Cancelling closes it at once.
+        """
+        core = self._core
+        core.metrics.connections_opened += 1
+        wire = WireStream(stream, write_timeout=core.config.outbox.write_timeout, metrics=core.metrics)
+        try:
+            await self._serve(wire, remote)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the peer is gone, at whatever point that was
+        except* Exception:
+            core.metrics.internal_errors += 1
+            logger.exception("connection from %s: unexpected exception", remote)
+        finally:
+            core.metrics.connections_closed += 1
+            with trio.CancelScope(shield=True):
+                await wire.abort()
+
+    async def _serve(self, wire: WireStream, remote: str) -> None:
+        core, http = self._core, self._core.config.http
+        head: RequestHead | None = None
+        with trio.move_on_after(http.head_timeout) as reading:
+            try:
+                head = await read_head(wire, limit_bytes=http.head_bytes, limit_headers=http.headers)
+            except HttpError as error:
+                if error.status == 431:
+                    core.metrics.limit("http.head_bytes")
+                await self._answer(wire, error.status, error.response())
+                return
+        if reading.cancelled_caught:
+            core.metrics.limit("http.head_timeout")
+            text = f"no request within {http.head_timeout:g} seconds\n"
+            await self._answer(wire, 408, response(408, text))
+        elif head is not None:
+            await self._route(wire, head, remote)
+
+    async def _route(self, wire: WireStream, head: RequestHead, remote: str) -> None:
+        core = self._core
+        if head.path != core.config.path:
+            await self._answer(wire, *await self._page(head))
+            return
+        try:
+            check_upgrade(head)
+            check_origin(head, core.config.origins)
+            self._lifecycle.check_open()
+        except HttpError as error:
+            core.metrics.handshakes_refused[str(error.status)] += 1
+            await self._answer(wire, error.status, error.response())
+            return
+        subprotocol = choose_subprotocol(head)
+        async with accept_websocket(
+            wire, head=head.raw, rest=head.rest, subprotocol=subprotocol, config=core.config.websocket
+        ) as transport:
+            transport.limit_messages(core.config.stomp.body_before_connected + core.config.stomp.header_line)
+            session = SessionTask(core, transport, Origin(head, remote, subprotocol))
+            with self._lifecycle.keep(session):
+                await session.run()
+
+    async def _answer(self, wire: WireStream, status: int, answer: bytes) -> None:
+        self._core.metrics.http_requests[str(status)] += 1
+        await wire.send_all(answer)
+        await wire.aclose_gently(self._core.config.websocket.close_timeout)
+
+    async def _page(self, head: RequestHead) -> tuple[int, bytes]:
+        """What a plain HTTP request gets: status and whole answer."""
+        is_head = head.method == "HEAD"
+        if head.method not in ("GET", "HEAD"):
+            text = f"method {head.method[:20]}, expected GET\n"
+            return 405, response(405, text, headers=[("Allow", "GET, HEAD")])
+        match head.path:
+            case "/healthz":
+                return 200, response(200, "ok\n", is_head=is_head)
+            case "/readyz":
+                state = self._lifecycle.state
+                status = 200 if state is State.READY else 503
+                return status, response(status, f"{state.value}\n", is_head=is_head)
+            case "/metrics":
+                self._core.measure()
+                text = render(self._core.metrics)
+                return 200, response(200, text, content_type=_METRICS_TYPE, is_head=is_head)
+        found = await trio.to_thread.run_sync(_read_static, self._core.config.static, head.path)
+        if found is None:
+            return 404, response(404, "nothing here\n", is_head=is_head)
+        path, content = found
+        return 200, response(200, content, content_type=content_type_of(path), is_head=is_head)
+
+
+def _read_static(static: dict[str, str], path: str) -> tuple[Path, bytes] | None:
+    found = resolve_static(static, path)
+    try:
+        return None if found is None else (found, found.read_bytes())
+    except OSError as error:
+        logger.warning("cannot read %s: %s", found, error)
+        return None

@@ -1,0 +1,74 @@
+"""One task that keeps every session's heart-beats.
+
+Rule 1: a deadline is computed from the last byte read or written, never from a tick.
+Rule 2: a wait costs nothing per message: a deadline is looked at when it comes, and moved on
+if there has been traffic.
+
+A heap of deadlines for the whole server instead of two tasks per session: at 10,000 idle
+sessions that is 60 MB less (a task is about 3 KiB).
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable
+
+import attrs
+import trio
+
+Check = Callable[[float], float]
+"""Given the time, do what is due and return when to look again."""
+
+
+@attrs.define(order=True)
+class Watch:
+    """One deadline that moves on until it is cancelled."""
+
+    deadline: float
+    _turn: int
+    _check: Check | None = attrs.field(order=False)
+
+    def cancel(self) -> None:
+        """Never look again; lets go of the session at once."""
+        self._check = None
+
+
+class HeartBeats:
+    """Deadlines of many sessions; `run` is the one task that looks at them."""
+
+    def __init__(self) -> None:
+        self._heap: list[Watch] = []
+        self._turns = itertools.count()
+        self._wake = trio.Event()
+
+    def watch(self, deadline: float, check: Check) -> Watch:
+        """Call ``check`` at ``deadline`` (`trio.current_time`), then whenever it says.
+
+        ``check`` must neither wait nor raise.
+        """
+        watch = Watch(deadline, next(self._turns), check)
+        heapq.heappush(self._heap, watch)
+        if self._heap[0] is watch:
+            self._wake.set()
+        return watch
+
+    async def run(self) -> None:
+        """Look at each deadline when it comes; never returns unless cancelled."""
+        while True:
+            now = trio.current_time()
+            while self._heap and self._heap[0].deadline <= now:
+                watch = heapq.heappop(self._heap)
+                if watch._check is not None:
+                    watch.deadline = max(watch._check(now), now + _SHORTEST)
+                    heapq.heappush(self._heap, watch)
+            while self._heap and self._heap[0]._check is None:
+                heapq.heappop(self._heap)
+            self._wake = trio.Event()
+            until = self._heap[0].deadline if self._heap else float("inf")
+            with trio.CancelScope(deadline=until):
+                await self._wake.wait()
+
+
+_SHORTEST = 0.001
+"""Seconds; STOMP's own unit is the millisecond."""

@@ -1,0 +1,212 @@
+"""`serve`: the nurseries that are a server's life cycle, from the listening sockets to the app's lifespan."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from ipaddress import ip_address
+
+import attrs
+import trio
+
+from trio_stomp.app.application import StompApp
+from trio_stomp.channels.pools import Pool, PoolStatistics
+from trio_stomp.config import ServerConfig
+from trio_stomp.errors import ConfigError
+from trio_stomp.metrics import MetricsStatistics
+from trio_stomp.server.core import Core, Publisher
+from trio_stomp.server.front import FrontDoor
+from trio_stomp.server.lifecycle import Lifecycle, State
+
+logger = logging.getLogger("trio_stomp.server")
+
+Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
+
+
+@attrs.frozen
+class ServerStatistics:
+    """A server's numbers at one moment."""
+
+    state: str
+    sessions: int
+    metrics: MetricsStatistics
+    pools: Mapping[str, PoolStatistics]
+
+
+class Server:
+    """A running server, as `serve` and `open_server` give it."""
+
+    def __init__(self, core: Core, lifecycle: Lifecycle) -> None:
+        self._core = core
+        self._lifecycle = lifecycle
+        self._front = FrontDoor(core, lifecycle)
+        self.listeners: Sequence[Listener] = ()
+        """What it listens on; empty for a server without sockets."""
+
+    @property
+    def config(self) -> ServerConfig:
+        """What it goes by."""
+        return self._core.config
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._lifecycle.state
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        """The pools for blocking calls, by name."""
+        return self._core.pools
+
+    @property
+    def url(self) -> str:
+        """The WebSocket endpoint on the first listener, as ``ws://127.0.0.1:8080/ws``.
+
+        Raises:
+            RuntimeError: it has no listener.
+        """
+        if not self.listeners:
+            raise RuntimeError("this server does not listen on a socket")
+        listener = self.listeners[0]
+        is_tls = isinstance(listener, trio.SSLListener)
+        plain = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+        host, port = plain.socket.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        return f"{'wss' if is_tls else 'ws'}://{shown}:{port}{self.config.path}"
+
+    def statistics(self) -> ServerStatistics:
+        """A snapshot that later traffic does not change."""
+        self._core.measure()
+        return ServerStatistics(
+            state=self.state.value,
+            sessions=len(self._lifecycle),
+            metrics=self._core.metrics.statistics(),
+            pools={name: pool.statistics() for name, pool in self.pools.items()},
+        )
+
+    async def serve_stream(self, stream: trio.abc.Stream, remote: str = "") -> None:
+        """Serve one connection until it ends, over any stream; raises nothing but Cancelled.
+
+        ``remote`` is what logs and handlers see as the peer's address; by default the socket's.
+        """
+        await self._front.serve(stream, remote or _peer_of(stream))
+
+    async def drain(self) -> bool:
+        """End gracefully: no new sessions, every session sees through what it has read and closes.
+
+        Returns whether all had ended by themselves within ``shutdown.timeout`` seconds; `serve`
+        returns after it. Calling it again waits for the same end.
+        """
+        return await self._lifecycle.drain()
+
+    async def wait_stopped(self) -> None:
+        """Return once a drain has come to its end."""
+        await self._lifecycle.wait_stopped()
+
+
+@contextlib.asynccontextmanager
+async def open_server(app: StompApp | None, config: ServerConfig | None = None) -> AsyncIterator[Server]:
+    """Run lifespan, broker and heart-beats for as long as the context lasts; no sockets.
+
+    Give it connections with `Server.serve_stream`. On leaving it drains. ``app`` None is a plain
+    broker.
+
+    Raises:
+        HandlerSignatureError: the app's handlers do not hold together.
+    """
+    core = Core(app, config or ServerConfig())
+    lifecycle = Lifecycle(core.config.shutdown.timeout)
+    async with contextlib.AsyncExitStack() as stack:
+        if app is not None and core.app is not None:
+            app.bind(Publisher(core))
+            stack.callback(app.unbind)
+            core.app.bind_resources(await stack.enter_async_context(core.app.lifespan_scope()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(core.heart_beats.run)
+            nursery.start_soon(core.broker.run)
+            lifecycle.move_to(State.READY)
+            try:
+                yield Server(core, lifecycle)
+                await lifecycle.drain()
+            finally:
+                lifecycle.move_to(State.STOPPED)
+                core.broker.inbox.close()
+                nursery.cancel_scope.cancel()
+
+
+async def serve(
+    app: StompApp | None = None,
+    config: ServerConfig | None = None,
+    *,
+    listeners: Sequence[Listener] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an app (None: a plain broker) until it is cancelled or drained.
+
+    ``server = await nursery.start(serve, app, config)`` gives the `Server` once it listens.
+    Without ``listeners`` it opens ``config.host`` and ``config.port``, with TLS when given an
+    ``ssl_context`` or when the configuration names a certificate. Cancelling closes every
+    connection at once; `Server.drain` is the graceful way.
+
+    Raises:
+        HandlerSignatureError: the app's handlers do not hold together.
+        ConfigError: the certificate cannot be used.
+        OSError: the address cannot be listened on.
+    """
+    config = config or ServerConfig()
+    async with open_server(app, config) as server:
+        if listeners is None:
+            listeners = await open_listeners(config, ssl_context)
+        server.listeners = listeners
+        _warn_if_open_to_all(app, server)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, server.serve_stream, listeners)
+            task_status.started(server)
+            await server.wait_stopped()
+            nursery.cancel_scope.cancel()
+
+
+async def open_listeners(config: ServerConfig, ssl_context: ssl.SSLContext | None) -> Sequence[Listener]:
+    """Listen on the configured address.
+
+    Raises:
+        ConfigError: the certificate cannot be used.
+        OSError: the address cannot be listened on.
+    """
+    if ssl_context is None and config.tls_cert is not None:
+        ssl_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            ssl_context.load_cert_chain(config.tls_cert, config.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot use tls_cert {config.tls_cert!r} and tls_key: {error}") from error
+    if ssl_context is None:
+        return await trio.open_tcp_listeners(config.port, host=config.host)
+    return await trio.open_ssl_over_tcp_listeners(
+        config.port, ssl_context, host=config.host, https_compatible=True
+    )
+
+
+def _warn_if_open_to_all(app: StompApp | None, server: Server) -> None:
+    for listener in server.listeners:
+        plain = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+        host = plain.socket.getsockname()[0]
+        try:
+            is_loopback = ip_address(host).is_loopback
+        except ValueError:  # a Unix socket
+            is_loopback = True
+        if not is_loopback and (app is None or not app.authenticates):
+            logger.warning("listening on %s without on_connect: whoever reaches it may connect", host)
+
+
+def _peer_of(stream: trio.abc.Stream) -> str:
+    plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    if not isinstance(plain, trio.SocketStream):
+        return "memory"
+    try:
+        host, port = plain.socket.getpeername()[:2]
+    except (OSError, ValueError):
+        return "gone"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,169 @@
+"""One connection's bytes: writes with a deadline, counters, and the moment of the last byte.
+
+Rule 1: one write at a time, under the lock, whoever writes (our writer, the library's pongs).
+Rule 2: a write that was cut off midway leaves the stream torn; nothing is ever written after it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+import trio
+
+from trio_stomp.metrics import Metrics
+
+RECEIVE_BYTES = 65536
+"""Bytes asked for in one read: 16 times trio-websocket's default, a sixteenth of the task switches."""
+_CHUNK_BYTES = 16384
+"""Progress is judged by pieces of this size where the stream cannot tell (TLS: one record)."""
+_LINGER_BYTES = 1 << 20
+"""What a gentle close reads and drops at most, so that our last words are not lost to a reset."""
+
+
+class WireStream(trio.abc.Stream):
+    """A trio stream with the peer's time limits built in.
+
+    Args:
+        stream: a SocketStream, SSLStream or memory stream.
+        write_timeout: seconds that a write may go without progress.
+
+    Attributes:
+        last_read, last_written: `trio.current_time` of the last byte, in seconds.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, metrics: Metrics) -> None:
+        self._stream = stream
+        self._socket = stream.socket if type(stream) is trio.SocketStream else None
+        self._lock = trio.StrictFIFOLock()
+        self._write_timeout = write_timeout
+        self._metrics = metrics
+        self._is_torn = False
+        self._waits_since = math.inf
+        self.last_read = self.last_written = trio.current_time()
+
+    @property
+    def is_torn(self) -> bool:
+        """Whether a write was cut off midway, so that no later byte can be understood."""
+        return self._is_torn
+
+    def silence(self, now: float) -> float:
+        """Seconds for which we have been reading and nothing came; 0.0 while we do not read.
+
+        Time in which we did not look is not the peer's fault (DESIGN section 4).
+        """
+        return max(0.0, now - max(self.last_read, self._waits_since))
+
+    async def receive_some(self, max_bytes: int | None = RECEIVE_BYTES) -> bytes:
+        """As `trio.abc.ReceiveStream.receive_some`; ``b""`` at the end."""
+        self._waits_since = trio.current_time()
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            self._waits_since = math.inf
+        self.last_read = trio.current_time()
+        self._metrics.bytes_in += len(data)
+        return bytes(data)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Write everything, at once where the kernel takes it (then without yielding).
+
+        Raises:
+            trio.BrokenResourceError: the peer is gone, or took nothing for the write timeout,
+                or an earlier write was cut off. The stream is closed then.
+
+        Cancelling while something has been written and something not tears the stream.
+        """
+        if self._is_torn:
+            await self.abort()
+            raise trio.BrokenResourceError("an earlier write was cut off midway")
+        # Our own lock's freedom is the freedom of the stream: nobody else has it. No await
+        # between this look and the write.
+        if self._socket is not None and not self._lock.locked():
+            sent = self._send_now(data)
+            if sent == len(data):
+                self._wrote(sent)
+                return
+            self._lock.acquire_nowait()
+        else:
+            await self._lock.acquire()
+            sent = 0
+        is_complete = False
+        try:
+            if self._is_torn:
+                raise trio.BrokenResourceError("an earlier write was cut off midway")
+            with memoryview(data) as view:
+                await (self._send_chunks(view) if self._socket is None else self._send_rest(view, sent))
+            is_complete = True
+            self._wrote(len(data))
+        finally:
+            self._lock.release()
+            if not is_complete:
+                self._is_torn = True
+                with trio.CancelScope(shield=True):
+                    await self.abort()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As trio's."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close at once; what the kernel has taken is still sent."""
+        await self._stream.aclose()
+
+    async def aclose_gently(self, timeout: float) -> None:
+        """Say that we are done, read and drop what still comes, then close.
+
+        A socket closed with unread bytes in it sends a reset, which destroys what we wrote
+        last before the peer has read it (RFC 9112, section 9.6). Takes ``timeout`` seconds at
+        the most; cancelling closes at once.
+        """
+        try:
+            with trio.move_on_after(timeout):
+                if self._socket is not None:
+                    self._socket.shutdown(trio.socket.SHUT_WR)
+                    dropped = 0
+                    while dropped < _LINGER_BYTES and (data := await self.receive_some()):
+                        dropped += len(data)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it is gone already, which is what we wanted
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+    async def abort(self) -> None:
+        """Close without waiting for anything; every reader and writer wakes with an error."""
+        await trio.aclose_forcefully(self._stream)
+
+    def _wrote(self, count: int) -> None:
+        self._metrics.bytes_out += count
+        self.last_written = trio.current_time()
+
+    def _send_now(self, data: bytes | bytearray | memoryview) -> int:
+        """What the kernel takes without waiting: bytes, 0 when nothing."""
+        assert self._socket is not None
+        try:
+            return os.write(self._socket.fileno(), data)  # trio's sockets do not block
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError("the peer is gone") from error
+
+    async def _send_rest(self, view: memoryview, sent: int) -> None:
+        assert self._socket is not None
+        while sent < len(view):
+            with trio.move_on_after(self._write_timeout) as waiting:
+                await trio.lowlevel.wait_writable(self._socket)
+            if waiting.cancelled_caught:
+                self._timed_out()
+            sent += self._send_now(view[sent:])
+
+    async def _send_chunks(self, view: memoryview) -> None:
+        for start in range(0, len(view), _CHUNK_BYTES):
+            with trio.move_on_after(self._write_timeout) as waiting:
+                await self._stream.send_all(view[start : start + _CHUNK_BYTES])
+            if waiting.cancelled_caught:
+                self._timed_out()
+
+    def _timed_out(self) -> None:
+        self._metrics.write_timeouts += 1
+        raise trio.BrokenResourceError(f"the peer took nothing for {self._write_timeout:g} seconds")

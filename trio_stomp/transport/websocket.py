@@ -1,0 +1,439 @@
+"""trio-websocket, hardened: the only module that imports it.
+
+Rule 1: the library is given a checked head, then nothing until it has accepted.
+Rule 2: its one stream is ours: data frames are cut out of what it reads (`cutter`), what we
+send is framed beforehand and written to the stream below it, and it cannot close without a
+Close frame having gone out.
+Rule 3: every close has a deadline, after which the connection is aborted.
+
+The table of DESIGN section 6 says what each of these is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import trio
+import trio_websocket
+from wsproto.frame_protocol import FrameProtocol
+
+from trio_stomp.channels.inbox import Inbox
+from trio_stomp.config import WebSocketConfig
+from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolError
+from trio_stomp.metrics import Metrics
+from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
+from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
+
+_OPCODE_CLOSE = 0x88
+
+
+def frame_head(length: int, is_text: bool) -> bytes:
+    """The WebSocket header of an unmasked, final data frame (RFC 6455, section 5.2).
+
+    The same bytes for every client: a message is framed once, however many get it.
+    """
+    first = b"\x81" if is_text else b"\x82"
+    if length < 126:
+        return first + length.to_bytes(1, "big")
+    if length < 1 << 16:
+        return first + b"\x7e" + length.to_bytes(2, "big")
+    return first + b"\x7f" + length.to_bytes(8, "big")
+
+
+class WebSocketTransport:
+    """The server's end of one WebSocket connection, as the session sees it.
+
+    One task receives, one sends. `receive` gives lists of messages, `send` takes frames that
+    `frame_head` has opened.
+    """
+
+    frame_head = staticmethod(frame_head)
+
+    def __init__(self, wire: WireStream, head: bytes, rest: bytes, config: WebSocketConfig) -> None:
+        self._wire = wire
+        self._config = config
+        self._inbox: Inbox[Item] = Inbox(config.receive_ahead)
+        self._cutter = FrameCutter(
+            is_cutting=config.fast_path, message_bytes=config.message, fragments=config.fragments
+        )
+        self._below = _LibraryStream(wire, self._cutter, self._inbox, head, rest, config)
+        self._items: list[Item] = []
+        self._websocket: trio_websocket.WebSocketConnection | None = None
+
+    @property
+    def wire(self) -> WireStream:
+        """The stream below: time of the last byte, torn or not."""
+        return self._wire
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have ``call`` called once when nothing more comes in: the peer closed, or is lost."""
+        self._below.on_end = call
+
+    def limit_messages(self, message_bytes: int) -> None:
+        """Set how long a message may be that comes in pieces, in bytes."""
+        self._cutter.message_bytes = message_bytes
+
+    async def receive(self) -> list[bytes]:
+        """The messages that have come, at least one; an empty list at the end.
+
+        The end is the peer's Close, the loss of the connection or `stop_receiving`.
+
+        Raises:
+            RemoteProtocolError: a limit was broken that the WebSocket layer keeps.
+        """
+        items = self._items or await self._inbox.take()
+        self._items = []
+        if not self._cutter.marks:
+            return items  # type: ignore[return-value]  # no marks: all are bytes
+        for at, item in enumerate(items):
+            if not isinstance(item, bytes):
+                break
+        else:
+            return items  # type: ignore[return-value]  # the loop has just looked
+        if at:
+            self._items = items[at:]
+            return items[:at]  # type: ignore[return-value]  # the loop has just looked
+        self._items = items[1:]
+        self._cutter.marks -= 1
+        if isinstance(item, Violation):
+            raise RemoteProtocolError(item.reason, close_code=item.close_code)
+        if item is Passed.CLOSE:
+            return []
+        assert self._websocket is not None
+        try:
+            message = await self._websocket.get_message()
+        except trio_websocket.ConnectionClosed:
+            return []
+        return [message.encode() if isinstance(message, str) else message]
+
+    def stop_receiving(self) -> None:
+        """Let `receive` come to its end after what has been read so far."""
+        self._inbox.close()
+
+    async def send(self, data: bytes) -> None:
+        """Write frames made with `frame_head`; for the one writer.
+
+        Raises:
+            trio.BrokenResourceError: the connection is lost (see `WireStream.send_all`).
+        """
+        await self._wire.send_all(data)
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Exchange Close frames and close; at the deadline, abort. Never fails.
+
+        Shielded: it lasts ``close_timeout`` seconds at the most.
+        """
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
+            self._inbox.close()
+            self._cutter.stop()
+            self._below.release()
+            try:
+                if self._websocket is not None and not self._wire.is_torn:
+                    await self._websocket.aclose(code, reason or None)
+                    await self._below.closed.wait()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # lost meanwhile: nothing is left to close
+            finally:
+                await self.abort()
+
+    async def abort(self) -> None:
+        """Close the connection without a word; whoever reads or writes it wakes up."""
+        self._inbox.close()
+        self._below.release()
+        await self._wire.abort()
+
+    async def _accept(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
+        with trio.move_on_after(self._config.close_timeout):
+            await self._shake_hands(nursery, subprotocol)
+        if self._websocket is None:  # the library refused what the front door let through
+            raise trio.BrokenResourceError("the WebSocket handshake did not come to its end")
+
+    async def _shake_hands(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
+        request = await trio_websocket.wrap_server_stream(
+            nursery,
+            self._below,
+            message_queue_size=1,
+            max_message_size=sys.maxsize,  # counted in characters there; the cutter counts bytes
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        self._websocket = self._below.websocket = await request.accept(subprotocol=subprotocol)
+        self._below.accepted.set()
+
+
+@contextlib.asynccontextmanager
+async def accept_websocket(
+    wire: WireStream, *, head: bytes, rest: bytes, subprotocol: str | None, config: WebSocketConfig
+) -> AsyncIterator[WebSocketTransport]:
+    """Answer a checked upgrade with 101 and give the connection.
+
+    ``head`` is exactly the request's head and ``rest`` what came after it. On leaving, the
+    connection is aborted if it was not closed, and the library's task is gone.
+    """
+    transport = WebSocketTransport(wire, head, rest, config)
+    async with trio.open_nursery() as nursery:
+        await transport._accept(nursery, subprotocol)
+        try:
+            yield transport
+        finally:
+            with trio.CancelScope(shield=True):
+                await transport.abort()
+            nursery.cancel_scope.cancel()
+
+
+class _LibraryStream(trio.abc.Stream):
+    """What trio-websocket takes for its connection."""
+
+    def __init__(
+        self,
+        wire: WireStream,
+        cutter: FrameCutter,
+        inbox: Inbox[Item],
+        head: bytes,
+        rest: bytes,
+        config: WebSocketConfig,
+    ) -> None:
+        self._wire = wire
+        self._cutter = cutter
+        self._inbox = inbox
+        self._head = head
+        self._rest = rest
+        self._config = config
+        self._released = trio.Event()
+        self._close_sent = False
+        self.accepted = trio.Event()
+        self.closed = trio.Event()
+        self.websocket: trio_websocket.WebSocketConnection | None = None
+        self.on_end: Callable[[], None] | None = None
+
+    def release(self) -> None:
+        """Everything before the peer's Close has been seen through: the library may have it."""
+        self._released.set()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The library's share of the stream; everything else goes to the session's inbox."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        await self.accepted.wait()
+        cutter, inbox = self._cutter, self._inbox
+        try:
+            while True:
+                if cutter.passed:
+                    data = bytes(cutter.passed)
+                    cutter.passed.clear()
+                    return data
+                if cutter.close:
+                    self._note_end()
+                    with trio.move_on_after(self._config.close_timeout):
+                        await self._released.wait()
+                    close, cutter.close = cutter.close, b""
+                    return close
+                await inbox.room()
+                data, self._rest = self._rest, b""
+                data = data or await self._wire.receive_some(max_bytes)
+                if not data:
+                    self._note_end()
+                    inbox.close()
+                    return b""
+                cutter.feed(data)
+                if cutter.items:
+                    inbox.extend(cutter.items, cutter.size)
+                    cutter.items, cutter.size = [], 0
+        except BaseException:
+            self._note_end()
+            inbox.close()
+            raise
+
+    def _note_end(self) -> None:
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """The library's writes: the 101, pongs, Close frames."""
+        if self.accepted.is_set() and data and data[0] == _OPCODE_CLOSE:
+            self._close_sent = True
+        await self._wire.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As trio's."""
+        await self._wire.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close, after a Close frame if the library forgot it (bad UTF-8, an illegal frame)."""
+        self._inbox.close()
+        try:
+            if self.websocket is not None and not self._close_sent:
+                reason = self.websocket.closed
+                if reason is not None and reason.code in (1002, 1007):
+                    self._close_sent = True
+                    await self._wire.send_all(FrameProtocol(client=False, extensions=[]).close(reason.code))
+            await self._wire.aclose_gently(self._config.close_timeout)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # lost: nothing to say goodbye to
+        finally:
+            self.closed.set()
+
+
+class ClientTransport:
+    """The client's end of one WebSocket connection: whole messages in and out."""
+
+    def __init__(self, websocket: trio_websocket.WebSocketConnection, wire: WireStream, config: WebSocketConfig) -> None:
+        self._websocket = websocket
+        self._wire = wire
+        self._config = config
+
+    @property
+    def wire(self) -> WireStream:
+        """The stream below: time of the last byte read and written."""
+        return self._wire
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the server chose, or None."""
+        return self._websocket.subprotocol
+
+    async def receive(self) -> bytes:
+        """One message.
+
+        Raises:
+            ConnectionLost: the connection has ended, with its close code and reason.
+        """
+        try:
+            message = await self._websocket.get_message()
+        except trio_websocket.ConnectionClosed as error:
+            raise _lost(error) from None
+        return message.encode() if isinstance(message, str) else message
+
+    async def send(self, data: bytes) -> None:
+        """Send one message: TEXT when it is UTF-8, else BINARY.
+
+        Raises:
+            ConnectionLost: the connection has ended.
+
+        Cancelling while it waits breaks the connection.
+        """
+        try:
+            message: str | bytes = data.decode()
+        except UnicodeDecodeError:
+            message = data
+        try:
+            await self._websocket.send_message(message)
+        except trio_websocket.ConnectionClosed as error:
+            raise _lost(error) from None
+
+    async def aclose(self, code: int = 1000, reason: str = "") -> None:
+        """Exchange Close frames and close; abort after ``close_timeout`` seconds. Never fails."""
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
+            try:
+                await self._websocket.aclose(code, reason or None)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # lost meanwhile
+            finally:
+                await self._wire.abort()
+
+
+@contextlib.asynccontextmanager
+async def connect_websocket(
+    stream: trio.abc.Stream,
+    *,
+    host: str,
+    resource: str,
+    subprotocols: Sequence[str],
+    headers: Sequence[tuple[str, str]],
+    timeout: float,
+    write_timeout: float,
+    config: WebSocketConfig,
+    metrics: Metrics,
+) -> AsyncIterator[ClientTransport]:
+    """Shake hands as a client over a connected stream, and give the connection.
+
+    ``host`` is the Host header, ``resource`` path and query, ``timeout`` the seconds that the
+    handshake may take. On leaving, the connection is aborted if it was not closed.
+
+    Raises:
+        HandshakeRefused: the server answered with another status than 101.
+        ConnectionLost: it hung up, or did not answer in time.
+    """
+    wire = _ClientStream(stream, write_timeout=write_timeout, metrics=metrics)
+    refusal: trio_websocket.ConnectionRejected | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(timeout) as shaking:
+                nursery.start_soon(wire.cancel_at_end, shaking)
+                websocket = await trio_websocket.wrap_client_stream(
+                    nursery,
+                    wire,  # type: ignore[arg-type]  # annotated too narrowly upstream: any Stream will do
+                    host,
+                    resource,
+                    subprotocols=subprotocols,
+                    extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
+                    message_queue_size=1,
+                    max_message_size=config.message,
+                    receive_buffer_size=RECEIVE_BYTES,
+                )
+            if shaking.cancelled_caught:
+                text = "hung up" if wire.has_ended else f"did not answer within {timeout:g} seconds"
+                raise ConnectionLost(f"the server {text} during the WebSocket handshake", code=1006)
+            transport = ClientTransport(websocket, wire, config)
+            try:
+                yield transport
+            finally:
+                with trio.CancelScope(shield=True):
+                    await wire.abort()
+                nursery.cancel_scope.cancel()
+    except* trio_websocket.ConnectionRejected as group:
+        refusal = _first(group)
+    if refusal is not None:
+        raise _refused(refusal)
+
+
+class _ClientStream(WireStream):
+    """Knows when the server has hung up: during the handshake the library waits on for ever."""
+
+    has_ended = False
+
+    def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, metrics: Metrics) -> None:
+        super().__init__(stream, write_timeout=write_timeout, metrics=metrics)
+        self._end = trio.Event()
+
+    async def receive_some(self, max_bytes: int | None = RECEIVE_BYTES) -> bytes:
+        try:
+            data = await super().receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._note_end()
+            raise
+        if not data:
+            self._note_end()
+        return data
+
+    async def cancel_at_end(self, scope: trio.CancelScope) -> None:
+        """Cancel ``scope`` when the connection ends."""
+        await self._end.wait()
+        scope.cancel()
+
+    def _note_end(self) -> None:
+        self.has_ended = True
+        self._end.set()
+
+
+def _first(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> trio_websocket.ConnectionRejected:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, trio_websocket.ConnectionRejected)
+    return error
+
+
+def _refused(error: trio_websocket.ConnectionRejected) -> HandshakeRefused:
+    body = (error.body or b"").decode("utf-8", "replace").strip()
+    return HandshakeRefused(error.status_code, body, {k.decode("latin-1"): v.decode("latin-1") for k, v in error.headers})
+
+
+def _lost(error: trio_websocket.ConnectionClosed) -> ConnectionLost:
+    reason = error.reason
+    if reason is None:
+        return ConnectionLost("connection lost", code=1006)
+    return ConnectionLost(reason.reason or reason.name, code=reason.code)
