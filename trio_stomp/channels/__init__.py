@@ -1,0 +1,1 @@
+"""The bounded places where work waits: pools of threads, inboxes, outboxes."""
