@@ -1,0 +1,1 @@
+"""STOMP itself, sans-I/O: frames, the two state machines, destinations."""
