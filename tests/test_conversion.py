@@ -8,7 +8,7 @@ import math
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Any, Literal, NewType, TypedDict
 
 import attrs
 import cattrs
@@ -67,6 +67,15 @@ class Unknown:
     pass
 
 
+@attrs.frozen
+class Chain:
+    next: Chain | None
+
+
+class Place(TypedDict):
+    x: int
+
+
 RoomId = NewType("RoomId", int)
 
 
@@ -78,7 +87,7 @@ def converter() -> Converter:
 def problems(
     converter: Converter, annotation: Any, body: bytes, content_type: str | None = None
 ) -> list[str]:
-    hook = converter.structure_hook(annotation)
+    hook = converter.reader(annotation)
     with pytest.raises(ConversionError) as caught:
         hook(body, content_type)
     return list(caught.value.problems)
@@ -120,22 +129,22 @@ def problems(
 def test_json_becomes_the_value(
     converter: Converter, annotation: Any, body: bytes, value: object, content_type: str | None
 ) -> None:
-    assert converter.structure_hook(annotation)(body, content_type) == value
+    assert converter.reader(annotation)(body, content_type) == value
 
 
 @pytest.mark.parametrize("content_type", [None, "application/json", "image/png", "text/plain"])
 def test_bytes_are_the_body_whatever_the_content_type(converter: Converter, content_type: str | None) -> None:
-    assert converter.structure_hook(bytes)(b"\xff{", content_type) == b"\xff{"
+    assert converter.reader(bytes)(b"\xff{", content_type) == b"\xff{"
 
 
 @pytest.mark.parametrize("annotation", [str, str | None])
 @pytest.mark.parametrize("content_type", [None, "text/plain", "text/markdown;charset=utf-8"])
 def test_str_is_the_text(converter: Converter, annotation: Any, content_type: str | None) -> None:
-    assert converter.structure_hook(annotation)('"grüß"'.encode(), content_type) == '"grüß"'
+    assert converter.reader(annotation)('"grüß"'.encode(), content_type) == '"grüß"'
 
 
 def test_str_sent_as_json_is_a_json_string(converter: Converter) -> None:
-    assert converter.structure_hook(str)(b'"hi"', "application/json") == "hi"
+    assert converter.reader(str)(b'"hi"', "application/json") == "hi"
     assert problems(converter, str, b"5", "application/json") == ["invalid value for type, expected str @ $"]
 
 
@@ -191,8 +200,64 @@ def test_what_does_not_fit_is_named_by_its_path(
     ] == expected
 
 
-def test_integer_of_too_many_digits_is_refused(converter: Converter) -> None:
-    assert "body is not usable JSON" in problems(converter, int, b"1" * 5000)[0]
+def test_integer_of_too_many_digits_is_refused_in_words_for_strangers(converter: Converter) -> None:
+    found = problems(converter, int, b"1" * 5000)
+    assert found == ["body is not usable JSON: an integer has too many digits"]
+
+
+def test_answer_to_a_body_with_many_problems_stays_small(converter: Converter) -> None:
+    found = problems(converter, list[int], b"[" + b'"",' * 1000 + b"1]")
+    assert len(found) == 21
+    assert found[-1] == "and 980 more"
+
+
+def test_problem_that_quotes_a_long_name_is_shortened(converter: Converter) -> None:
+    found = problems(converter, dict[str, int], json.dumps({"k" * 5000: "x"}).encode())
+    assert len(found[0]) == 200
+    assert found[0].startswith("invalid value for type, expected int @ $['kkk")
+
+
+def test_large_body_is_refused_at_its_first_problem(converter: Converter) -> None:
+    """4 MiB of bad elements took 35 s, in which the server did nothing else."""
+    made: list[object] = []
+
+    def fail(value: object, _: object) -> Unknown:
+        made.append(value)
+        raise ValueError
+
+    converter.cattrs.register_structure_hook(Unknown, fail)
+    found = problems(converter, list[Unknown], b"[" + b"0," * 10_000 + b"0]")
+    assert found == ["invalid value for type, expected list[Unknown] @ $"]
+    assert len(made) == 1
+
+
+def test_hook_registered_after_another_type_was_read_counts(converter: Converter) -> None:
+    converter.reader(Say)
+    converter.cattrs.register_structure_hook(Unknown, lambda value, _: value)
+    assert converter.reader(list[Unknown])(b"[7]", None) == [7]
+
+
+def test_deep_chain_of_a_type_that_holds_itself_is_refused_or_read(converter: Converter) -> None:
+    assert problems(converter, Chain, b'{"next":' * 100_000) == ["body is not usable JSON: nested too deeply"]
+    read = converter.reader(Chain)
+    assert read(b'{"next":' * 3 + b"null" + b"}" * 3, None) == Chain(Chain(Chain(None)))
+
+
+def test_typed_dict_is_read_and_told_about(converter: Converter) -> None:
+    assert converter.reader(Place)(b'{"x":1}', None) == {"x": 1}
+    assert problems(converter, Place, b"{}") == ["required field missing @ $.x"]
+    assert problems(converter, Place, b"[]") == ["expected a JSON object for Place @ $"]
+
+
+@pytest.mark.parametrize(
+    ("body", "value"), [(b'{"text":"a"}', Say("a")), (b'{"number":2}', Even(2)), (b"5", 5)]
+)
+def test_union_takes_the_member_that_fits(converter: Converter, body: bytes, value: object) -> None:
+    assert converter.reader(Say | Even | int)(body, None) == value
+
+
+def test_unknown_fields_are_passed_over(converter: Converter) -> None:
+    assert converter.reader(Say)(b'{"text":"a","more":1}', None) == Say("a")
 
 
 def test_deep_nesting_is_refused_for_a_class(converter: Converter) -> None:
@@ -217,15 +282,15 @@ def test_content_type_that_cannot_be_read_is_refused(
 
 def test_type_that_cattrs_cannot_make_is_a_type_error(converter: Converter) -> None:
     with pytest.raises(TypeError, match="cattrs cannot make a Unknown"):
-        converter.structure_hook(Unknown)
+        converter.reader(Unknown)
 
 
 def test_own_cattrs_converter_is_used_as_it_is() -> None:
     own = cattrs.Converter(forbid_extra_keys=True)
     own.register_structure_hook(Unknown, lambda value, _: value)
     converter = Converter(own)
-    assert converter.structure_hook(Unknown)(b"7", None) == 7
-    assert converter.structure_hook(Say)(b'{"text":5}', None) == Say("5")
+    assert converter.reader(Unknown)(b"7", None) == 7
+    assert converter.reader(Say)(b'{"text":5}', None) == Say("5")
     assert problems(converter, Say, b'{"text":"a","more":1}') == ["extra fields found (more) @ $"]
 
 
@@ -308,7 +373,7 @@ def test_value_becomes_a_body(converter: Converter, value: object, body: bytes, 
     assert converter.encode(value) == (body, content_type)
 
 
-@pytest.mark.parametrize("value", [math.nan, {"a": math.inf}, Unknown(), {"a": Unknown()}])
+@pytest.mark.parametrize("value", [math.nan, {"a": math.inf}, Unknown(), {"a": Unknown()}, object()])
 def test_value_that_json_cannot_say_is_refused(converter: Converter, value: object) -> None:
     with pytest.raises(ValueError, match=f"cannot write a {type(value).__name__} as JSON"):
         converter.encode(value)
