@@ -59,7 +59,7 @@ def make_strict(converter: cattrs.Converter) -> cattrs.Converter:
     return converter
 
 
-# cattrs gives these hooks the subclasses of str, int and float too, an IntEnum for one: `kind` makes the value.
+# cattrs hands these hooks subclasses of str, int and float too, an IntEnum for one: `kind` makes the value.
 
 
 def _str(value: Any, kind: Any) -> Any:
