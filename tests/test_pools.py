@@ -1,74 +1,83 @@
-"""Pools: bounded waiting, timeouts that keep the thread busy, live sizes."""
+"""Pools: bounded waiting, timeouts that keep the thread busy, live sizes, and one pool apart from another."""
 
 from __future__ import annotations
 
-import contextlib
 import math
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_stomp.channels.pools import Held, Pool, default_threads
-from trio_stomp.errors import HandlerTimeout, OverloadedError
+from trio_stomp.channels.pools import Pool, PoolDeclaration, default_threads
+from trio_stomp.config import PoolConfig
+from trio_stomp.errors import ConfigError, HandlerTimeout, OverloadedError, TrioStompError
 from trio_stomp.metrics import Metrics
 
 
-class Threads:
-    """A runner whose calls end when the test says so; no thread is started."""
+class HeldThreads:
+    """Stands for `trio.to_thread.run_sync`: a call "runs" until the test ends it; there is no thread."""
 
     def __init__(self) -> None:
         self.running: list[trio.Event] = []
 
     async def __call__(
-        self, fn: Callable[..., Any], /, *args: object, abandon_on_cancel: bool, limiter: Held
+        self, fn: Callable[..., Any], *args: object, abandon_on_cancel: bool, limiter: trio.CapacityLimiter
     ) -> Any:
+        assert abandon_on_cancel
         await trio.lowlevel.checkpoint_if_cancelled()
         await limiter.acquire_on_behalf_of(self)
-        ended = trio.Event()
-        self.running.append(ended)
-        result: list[Any] = []
+        released, ended = trio.Event(), trio.Event()
+        self.running.append(released)
+        outcome: list[Any] = []
 
-        async def thread() -> None:
-            with trio.CancelScope(shield=True):
-                await ended.wait()
+        async def thread() -> None:  # goes on when the caller does not
+            await released.wait()
+            try:
+                outcome.append(fn(*args))
+            except Exception as error:
+                outcome.append(error)
             limiter.release_on_behalf_of(self)
-            result.append(fn(*args))
+            ended.set()
 
-        if not abandon_on_cancel:
-            await thread()
-        else:
-            trio.lowlevel.spawn_system_task(self._contained, thread)
-            await ended.wait()
-            await wait_all_tasks_blocked()
-        return result[0]
+        trio.lowlevel.spawn_system_task(thread)
+        await ended.wait()
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
 
-    @staticmethod
-    async def _contained(thread: Callable[[], Any]) -> None:
-        with contextlib.suppress(ValueError):
-            await thread()
-
-    def end(self, which: int = 0) -> None:
+    async def end(self, which: int = 0) -> None:
+        """Let one running call end, the oldest unless told, and all that follows from it happen."""
         self.running.pop(which).set()
+        await wait_all_tasks_blocked()
 
 
 @pytest.fixture
-def threads() -> Threads:
-    return Threads()
+def threads() -> HeldThreads:
+    return HeldThreads()
 
 
 def divide(a: int, b: int) -> float:
     return a / b
 
 
+async def start(nursery: trio.Nursery, pool: Pool, calls: int = 1) -> None:
+    """Start calls, and come back when all that can happen has happened."""
+    for _ in range(calls):
+        nursery.start_soon(pool.run, divide, 1, 1)
+    await wait_all_tasks_blocked()
+
+
 async def test_result_comes_back_from_a_real_thread() -> None:
     pool = Pool("p", threads=1)
     assert await pool.run(divide, 6, 3) == 2
     assert await pool.run(divide, 6, 3, timeout=60) == 2
-    assert pool.statistics().completed == 2
-    assert pool.statistics().busy == 0
+    assert await pool.run(threading.get_ident) != threading.get_ident()
+    assert (pool.statistics().completed, pool.statistics().busy) == (3, 0)
 
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
@@ -76,170 +85,357 @@ async def test_exception_comes_back_from_a_real_thread(timeout: float | None) ->
     pool = Pool("p", threads=1)
     with pytest.raises(ZeroDivisionError):
         await pool.run(divide, 1, 0, timeout=timeout)
-    assert pool.statistics().completed == 1
-    assert pool.statistics().busy == 0
+    assert (pool.statistics().completed, pool.statistics().busy) == (1, 0)
 
 
-async def test_no_more_calls_run_than_there_are_threads(threads: Threads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=2, runner=threads)
-    for _ in range(3):
-        nursery.start_soon(pool.run, divide, 1, 1)
-    await wait_all_tasks_blocked()
+async def test_real_thread_that_is_abandoned_keeps_its_place_until_it_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pool = Pool("p", threads=1)
+    started, release = trio.Event(), threading.Event()
+
+    def fail_late() -> None:
+        trio.from_thread.run_sync(started.set)
+        release.wait()
+        raise ValueError("late")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, fail_late)
+        await started.wait()
+        nursery.cancel_scope.cancel()
+    assert (pool.statistics().busy, pool.statistics().abandoned) == (1, 1)
+    release.set()
+    assert await pool.run(divide, 1, 1) == 1  # waits for the place
+    assert (pool.statistics().busy, pool.statistics().abandoned) == (0, 0)
+    assert pool.statistics().completed == 2
+    assert "pool p: a call failed after it had been abandoned" in caplog.text
+    assert "late" in caplog.text
+
+
+async def test_no_more_calls_run_than_there_are_threads(threads: HeldThreads, nursery: trio.Nursery) -> None:
+    pool = Pool("p", threads=2, run_sync=threads)
+    await start(nursery, pool, 3)
     assert len(threads.running) == 2
     assert (pool.statistics().busy, pool.statistics().waiting) == (2, 1)
-    threads.end()
-    await wait_all_tasks_blocked()
+    await threads.end()
     assert len(threads.running) == 2
     assert (pool.statistics().busy, pool.statistics().waiting) == (2, 0)
-    threads.end()
-    threads.end()
+    await threads.end()
+    await threads.end()
+    assert pool.statistics().completed == 3
 
 
-async def test_call_past_the_queue_is_refused_at_once(threads: Threads, nursery: trio.Nursery) -> None:
+async def test_calls_get_their_threads_in_the_order_in_which_they_came(
+    threads: HeldThreads, nursery: trio.Nursery
+) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
+    order: list[int] = []
+    for number in range(4):
+        nursery.start_soon(pool.run, order.append, number)
+        await wait_all_tasks_blocked()
+    for _ in range(4):
+        await threads.end()
+    assert order == [0, 1, 2, 3]
+
+
+async def test_call_past_the_queue_is_refused_at_once(threads: HeldThreads, nursery: trio.Nursery) -> None:
     metrics = Metrics()
-    pool = Pool("pay", threads=1, queue=1, runner=threads, metrics=metrics)
-    nursery.start_soon(pool.run, divide, 1, 1)
-    nursery.start_soon(pool.run, divide, 1, 1)
-    await wait_all_tasks_blocked()
-    with pytest.raises(OverloadedError, match="pool 'pay' is full: all 1 threads are busy and 1 calls wait"):
+    pool = Pool("pay", threads=1, queue=1, run_sync=threads, metrics=metrics)
+    await start(nursery, pool, 2)
+    with pytest.raises(OverloadedError, match="all threads of pool 'pay' are busy, and 1 calls wait already"):
         await pool.run(divide, 1, 1)
     assert pool.statistics().rejected == 1
-    assert metrics.limit_hits["pools.queue"] == 1
-    threads.end()
-    await wait_all_tasks_blocked()
-    threads.end()
+    assert (metrics.limit_hits["pools.queue"], metrics.limit_hits["pools.queue_timeout"]) == (1, 0)
+    await threads.end()
+    await threads.end()
+
+
+async def test_without_a_queue_nobody_waits(threads: HeldThreads, nursery: trio.Nursery) -> None:
+    pool = Pool("p", threads=1, queue=0, run_sync=threads)
+    await start(nursery, pool)
+    with pytest.raises(OverloadedError):
+        await pool.run(divide, 1, 1)
+    await threads.end()
 
 
 async def test_call_that_waits_too_long_is_refused(
-    threads: Threads, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     metrics = Metrics()
-    pool = Pool("p", threads=1, queue_timeout=3, runner=threads, metrics=metrics)
-    nursery.start_soon(pool.run, divide, 1, 1)
-    await wait_all_tasks_blocked()
+    pool = Pool("p", threads=1, queue_timeout=3, run_sync=threads, metrics=metrics)
+    await start(nursery, pool)
     before = trio.current_time()
-    with pytest.raises(OverloadedError, match="no thread came free within 3 seconds"):
+    with pytest.raises(OverloadedError, match="none came free within 3 seconds"):
         await pool.run(divide, 1, 1)
     assert trio.current_time() - before == 3
     assert (pool.statistics().rejected, pool.statistics().waiting) == (1, 0)
-    assert metrics.limit_hits["pools.queue_timeout"] == 1
-    threads.end()
+    assert (metrics.limit_hits["pools.queue"], metrics.limit_hits["pools.queue_timeout"]) == (0, 1)
+    await threads.end()
 
 
-async def test_without_queue_nobody_waits(threads: Threads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=1, queue=0, runner=threads)
-    nursery.start_soon(pool.run, divide, 1, 1)
-    await wait_all_tasks_blocked()
-    with pytest.raises(OverloadedError):
-        await pool.run(divide, 1, 1)
-    threads.end()
+async def test_call_refused_after_waiting_makes_room_for_another(
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    pool = Pool("p", threads=1, queue=1, queue_timeout=3, run_sync=threads)
+    await start(nursery, pool)
+    for _ in range(2):
+        with pytest.raises(OverloadedError, match="within 3 seconds"):
+            await pool.run(divide, 1, 1)
+    await threads.end()
 
 
 async def test_timeout_leaves_the_thread_busy_until_it_ends(
-    threads: Threads, autojump_clock: trio.testing.MockClock
+    threads: HeldThreads, autojump_clock: MockClock
 ) -> None:
-    pool = Pool("p", threads=1, runner=threads)
+    pool = Pool("p", threads=1, queue=0, run_sync=threads)
     before = trio.current_time()
-    with pytest.raises(HandlerTimeout, match="within 5 seconds"):
+    with pytest.raises(HandlerTimeout, match="no answer within 5 seconds"):
         await pool.run(divide, 1, 1, timeout=5)
     assert trio.current_time() - before == 5
-    assert (pool.statistics().busy, pool.statistics().timed_out) == (1, 1)
-    threads.end()
-    await wait_all_tasks_blocked()
-    assert (pool.statistics().busy, pool.statistics().completed) == (0, 0)
+    statistics = pool.statistics()
+    assert (statistics.busy, statistics.abandoned, statistics.timed_out, statistics.completed) == (1, 1, 1, 0)
+    with pytest.raises(OverloadedError):
+        await pool.run(divide, 1, 1)
+    await threads.end()
+    statistics = pool.statistics()
+    assert (statistics.busy, statistics.abandoned, statistics.timed_out, statistics.completed) == (0, 0, 1, 1)
 
 
 async def test_timeout_does_not_count_the_wait_for_a_thread(
-    threads: Threads, nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    pool = Pool("p", threads=1, runner=threads)
-    nursery.start_soon(pool.run, divide, 1, 1)
-    await wait_all_tasks_blocked()
-    refused: list[float] = []
+    pool = Pool("p", threads=1, run_sync=threads)
+    await start(nursery, pool)
+    ended: list[float] = []
 
     async def call() -> None:
         with pytest.raises(HandlerTimeout):
             await pool.run(divide, 1, 1, timeout=5)
-        refused.append(trio.current_time())
+        ended.append(trio.current_time())
 
     before = trio.current_time()
     nursery.start_soon(call)
     await trio.sleep(20)
-    threads.end()
+    await threads.end()
     await trio.sleep(10)
-    assert refused == [before + 25]
-    threads.end()
+    assert ended == [before + 25]
+    await threads.end()
 
 
-async def test_failure_after_the_timeout_is_logged(
-    threads: Threads, autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+async def test_call_that_ends_in_time_is_not_timed_out(
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    pool = Pool("p", threads=1, runner=threads)
+    pool = Pool("p", threads=1, run_sync=threads)
+    results: list[float] = []
+
+    async def call() -> None:
+        results.append(await pool.run(divide, 6, 3, timeout=5))
+
+    nursery.start_soon(call)
+    await trio.sleep(4)
+    await threads.end()
+    await trio.sleep(10)
+    assert results == [2]
+    assert pool.statistics().timed_out == 0
+
+
+async def test_timeout_error_of_the_called_function_is_its_own(
+    threads: HeldThreads, nursery: trio.Nursery
+) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
+    caught: list[Exception] = []
+
+    def fail() -> None:
+        raise TimeoutError("theirs")
+
+    async def call() -> None:
+        with pytest.raises(TimeoutError, match="theirs") as info:
+            await pool.run(fail, timeout=5)
+        caught.append(info.value)
+
+    nursery.start_soon(call)
+    await wait_all_tasks_blocked()
+    await threads.end()
+    assert not isinstance(caught[0], TrioStompError)
+    assert pool.statistics().timed_out == 0
+
+
+async def test_failure_after_the_timeout_is_logged_once(
+    threads: HeldThreads, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
     with pytest.raises(HandlerTimeout):
-        await pool.run(int, "x", timeout=1)
-    threads.end()
-    await wait_all_tasks_blocked()
-    assert "failed after it was given up" in caplog.text
+        await pool.run(divide, 1, 0, timeout=1)
+    assert caplog.records == []
+    await threads.end()
+    assert [record.getMessage() for record in caplog.records] == [
+        "pool p: a call failed after it had been abandoned"
+    ]
+    assert "ZeroDivisionError" in caplog.text
 
 
-async def test_cancelling_a_waiting_call_borrows_nothing(threads: Threads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=1, runner=threads)
-    nursery.start_soon(pool.run, divide, 1, 1)
+async def test_failure_that_the_caller_gets_is_not_logged(
+    threads: HeldThreads, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
+
+    async def call() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(divide, 1, 0)
+
+    nursery.start_soon(call)
     await wait_all_tasks_blocked()
-    async with trio.open_nursery() as inner:
-        inner.start_soon(pool.run, divide, 1, 1)
+    await threads.end()
+    assert caplog.records == []
+
+
+async def test_failure_between_cancelling_and_leaving_is_logged_and_leaves_nothing_abandoned(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def end_just_after_the_cancelling(
+        fn: Callable[..., Any], *args: object, abandon_on_cancel: bool, limiter: trio.CapacityLimiter
+    ) -> None:
+        await limiter.acquire_on_behalf_of(None)
+        try:
+            await trio.sleep_forever()
+        finally:
+            with pytest.raises(ZeroDivisionError):
+                fn(*args)
+            limiter.release_on_behalf_of(None)
+
+    pool = Pool("p", threads=1, run_sync=end_just_after_the_cancelling)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pool.run, divide, 1, 0)
         await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert (pool.statistics().busy, pool.statistics().abandoned) == (0, 0)
+    assert len(caplog.records) == 1
+
+
+async def test_cancelling_a_waiting_call_takes_it_out_of_the_queue(
+    threads: HeldThreads, nursery: trio.Nursery
+) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
+    await start(nursery, pool)
+    async with trio.open_nursery() as inner:
+        await start(inner, pool)
         inner.cancel_scope.cancel()
-    assert (pool.statistics().busy, pool.statistics().waiting) == (1, 0)
-    threads.end()
-    await wait_all_tasks_blocked()
+    assert (pool.statistics().busy, pool.statistics().waiting, pool.statistics().rejected) == (1, 0, 0)
+    await threads.end()
     assert pool.statistics().busy == 0
 
 
+async def test_cancelling_a_running_call_returns_at_once_and_abandons_it(threads: HeldThreads) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
+    async with trio.open_nursery() as inner:
+        await start(inner, pool)
+        inner.cancel_scope.cancel()
+    assert (pool.statistics().busy, pool.statistics().abandoned, pool.statistics().timed_out) == (1, 1, 0)
+    await threads.end()
+    assert (pool.statistics().busy, pool.statistics().abandoned) == (0, 0)
+
+
 @pytest.mark.parametrize("timeout", [None, 60.0])
-async def test_cancelled_before_the_thread_starts_gives_the_token_back(timeout: float | None) -> None:
+async def test_call_that_is_cancelled_before_it_starts_takes_no_thread(timeout: float | None) -> None:
     pool = Pool("p", threads=1)
     with trio.CancelScope() as scope:
         scope.cancel()
         await pool.run(divide, 1, 1, timeout=timeout)
     assert scope.cancelled_caught
-    assert pool.statistics().busy == 0
+    assert (pool.statistics().busy, pool.statistics().completed) == (0, 0)
 
 
-async def test_threads_can_be_changed_live(threads: Threads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=1, runner=threads)
-    nursery.start_soon(pool.run, divide, 1, 1)
-    nursery.start_soon(pool.run, divide, 1, 1)
-    await wait_all_tasks_blocked()
+async def test_one_full_pool_leaves_another_at_full_speed(
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    other = HeldThreads()
+    hung = Pool("hung", threads=2, queue=3, run_sync=threads)
+    fine = Pool("fine", threads=2, run_sync=other)
+    await start(nursery, hung, 5)
+    with pytest.raises(OverloadedError):
+        await hung.run(divide, 1, 1)
+    before = trio.current_time()
+    await start(nursery, fine, 2)
+    assert len(other.running) == 2
+    await other.end()
+    await other.end()
+    assert (fine.statistics().completed, fine.statistics().rejected) == (2, 0)
+    assert trio.current_time() == before
+    assert (hung.statistics().busy, hung.statistics().waiting) == (2, 3)
+    for _ in range(5):
+        await threads.end()
+
+
+async def test_more_threads_take_effect_at_once(threads: HeldThreads, nursery: trio.Nursery) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
+    await start(nursery, pool, 2)
     pool.threads = 2
     await wait_all_tasks_blocked()
     assert len(threads.running) == 2
-    assert pool.statistics().threads == 2
-    threads.end()
-    threads.end()
+    assert (pool.threads, pool.statistics().threads) == (2, 2)
+    await threads.end()
+    await threads.end()
 
 
-def test_a_pool_outlives_one_run_of_trio() -> None:
-    pool = Pool("p", threads=1)
-    for _ in range(2):
-        assert trio.run(pool.run, divide, 4, 2) == 2
-    assert pool.statistics().completed == 2
+async def test_fewer_threads_take_effect_as_calls_end(threads: HeldThreads, nursery: trio.Nursery) -> None:
+    pool = Pool("p", threads=2, run_sync=threads)
+    await start(nursery, pool, 3)
+    pool.threads = 1
+    assert pool.statistics().busy == 2
+    await threads.end()
+    assert (pool.statistics().busy, pool.statistics().waiting) == (1, 1)
+    await threads.end()
+    assert (pool.statistics().busy, pool.statistics().waiting) == (1, 0)
+    await threads.end()
+
+
+async def test_statistics_are_a_snapshot(threads: HeldThreads, nursery: trio.Nursery) -> None:
+    pool = Pool("p", threads=1, run_sync=threads)
+    before = pool.statistics()
+    await start(nursery, pool)
+    assert before.busy == 0
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        before.busy = 1  # type: ignore[misc]  # the claim
+    await threads.end()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"threads": 0}, "threads must be at least 1, not 0"),
-        ({"threads": 1, "queue": -1}, "queue must be 0 calls or more"),
-        ({"threads": 1, "queue_timeout": -1.0}, "queue_timeout must be 0 seconds or more"),
-        ({"threads": 1, "queue_timeout": math.nan}, "queue_timeout must be 0 seconds or more"),
+        ({"threads": 0}, "pools.p.threads is 0, expected 1 or more"),
+        ({"threads": 1.5}, "pools.p.threads is 1.5, expected 1 or more"),
+        ({"threads": 1, "queue": -1}, "pools.p.queue is -1, expected 0 or more"),
+        ({"threads": 1, "queue_timeout": -1.0}, "pools.p.queue_timeout is -1.0, expected 0 seconds or more"),
+        (
+            {"threads": 1, "queue_timeout": math.nan},
+            "pools.p.queue_timeout is nan, expected 0 seconds or more",
+        ),
     ],
 )
-def test_sizes_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=f"pool 'p': {message}"):
-        Pool("p", **arguments)
+@pytest.mark.parametrize("kind", [Pool, PoolDeclaration])
+def test_sizes_out_of_range_are_refused(kind: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        kind("p", **arguments)
 
 
-def test_default_is_two_threads_for_each_cpu() -> None:
-    assert default_threads() >= 2
-    assert default_threads() % 2 == 0
+def test_threads_cannot_be_set_out_of_range() -> None:
+    pool = Pool("p", threads=1)
+    with pytest.raises(ConfigError, match="expected 1 or more"):
+        pool.threads = 0
+    assert pool.threads == 1
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a.b", "ä", "a\n", None])
+@pytest.mark.parametrize("kind", [Pool, PoolDeclaration])
+def test_name_that_cannot_stand_in_settings_is_refused(kind: Any, name: Any) -> None:
+    with pytest.raises(ConfigError, match="expected letters, digits"):
+        kind(name, threads=1)
+
+
+def test_defaults_are_those_of_the_configuration() -> None:
+    declared, configured = PoolDeclaration("client_inbound", threads=4), PoolConfig(threads=4)
+    assert (declared.queue, declared.queue_timeout) == (configured.queue, configured.queue_timeout)
+
+
+def test_default_is_two_threads_for_each_cpu_that_the_process_may_use() -> None:
+    assert default_threads() == 2 * len(os.sched_getaffinity(0))

@@ -1,106 +1,118 @@
-"""Bounded pools of worker threads for blocking calls: bulkheads, so that one slow service starves no other.
+"""Bulkheads for blocking calls: each pool has its own threads, and its own bounded queue in front of them.
 
-Rule 1: a call is refused at once rather than kept waiting without bound.
-Rule 2: a thread that has started cannot be stopped, so its token stays borrowed until it ends.
+Rule 1: nobody waits without bound; who cannot be served in time is refused at once.
+Rule 2: a thread cannot be stopped, so its place stays taken until it ends, whether or not anybody still waits
+for its result. An external service that hangs fills its own pool and no other.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+import re
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
 
 import attrs
 import trio
 
-from trio_stomp.errors import HandlerTimeout, OverloadedError
+from trio_stomp.errors import ConfigError, HandlerTimeout, OverloadedError
 from trio_stomp.metrics import Metrics
 
 T = TypeVar("T")
 
 logger = logging.getLogger("trio_stomp.pools")
 
-DEFAULT_QUEUE = 1000
+DEFAULT_QUEUE: Final = 1000
 """Calls that wait; as `PoolConfig.queue`, which gives the reason."""
 
-DEFAULT_QUEUE_TIMEOUT = 30.0
+DEFAULT_QUEUE_TIMEOUT: Final = 30.0
 """Seconds; as `PoolConfig.queue_timeout`, which gives the reason."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def default_threads() -> int:
-    """2 times the CPUs, as Spring's clientInboundChannel (TaskExecutorRegistration)."""
+    """Return 2 times the CPUs that this process may use, as Spring sizes its clientInboundChannel."""
+    if sys.version_info >= (3, 13):
+        return 2 * (os.process_cpu_count() or 1)
+    if hasattr(os, "sched_getaffinity"):  # Linux; a container may be given fewer CPUs than there are
+        return 2 * len(os.sched_getaffinity(0))
     return 2 * (os.cpu_count() or 1)
 
 
-class ThreadRunner(Protocol):
-    """What runs a call in a thread: `trio.to_thread.run_sync`, or in tests one that the test releases.
+@attrs.frozen
+class PoolDeclaration:
+    """A pool as ``app.pool()`` declares it; a server makes a `Pool` of it, of its own.
 
-    It acquires ``limiter`` (which is granted at once), returns what ``fn`` returns and releases
-    ``limiter`` when ``fn`` has ended, also when it was cancelled before with ``abandon_on_cancel``.
+    Attributes:
+        name: letters, digits, ``_`` and ``-``: it stands in settings, as ``pools.NAME.threads``.
+        threads: calls that run at once.
+        queue: calls that wait for a thread; one more is refused. 0: nobody waits.
+        queue_timeout: seconds that a call waits for a thread before it is refused.
+
+    Raises:
+        ConfigError: one of them is not what it has to be.
     """
 
-    async def __call__(
-        self, fn: Callable[..., Any], /, *args: object, abandon_on_cancel: bool, limiter: Held
-    ) -> Any: ...
+    name: str
+    threads: int
+    queue: int = DEFAULT_QUEUE
+    queue_timeout: float = DEFAULT_QUEUE_TIMEOUT
+
+    def __attrs_post_init__(self) -> None:
+        name: object = self.name
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(f"a pool's name is {self.name!r}, expected letters, digits, '_' and '-'")
+        _check_count(f"pools.{name}.threads", self.threads, 1)
+        _check_count(f"pools.{name}.queue", self.queue, 0)
+        if not self.queue_timeout >= 0:
+            raise ConfigError(
+                f"pools.{self.name}.queue_timeout is {self.queue_timeout!r}, expected 0 seconds or more"
+            )
 
 
-class Held:
-    """One borrowed thread, in the shape of a limiter, for the one call that it is borrowed for.
-
-    `trio.to_thread.run_sync` takes "a CapacityLimiter-like object" and releases it when the thread
-    ends, however long after the caller has gone.
-    """
-
-    __slots__ = ("_limiter", "_started")
-
-    def __init__(self, limiter: trio.CapacityLimiter) -> None:
-        self._limiter = limiter
-        self._started = False
-
-    async def acquire_on_behalf_of(self, borrower: object) -> None:
-        """Return at once: from now on the thread releases it."""
-        self._started = True
-
-    def release_on_behalf_of(self, borrower: object) -> None:
-        """Give the token back: the thread has ended."""
-        self._limiter.release_on_behalf_of(self)
-
-    def release_unless_started(self) -> None:
-        """Give the token back when no thread was started (cancelled just before)."""
-        if not self._started:
-            self._limiter.release_on_behalf_of(self)
+def _check_count(what: str, count: object, lowest: int) -> None:
+    if not isinstance(count, int) or count < lowest:
+        raise ConfigError(f"{what} is {count!r}, expected {lowest} or more")
 
 
 @attrs.frozen
 class PoolStatistics:
-    """A pool at one moment; counts since it was made."""
+    """A pool at one moment; later calls don't change it.
+
+    Attributes:
+        threads: calls that may run at once.
+        busy: calls that run now, abandoned ones included; above ``threads`` for a while once it was lowered.
+        waiting: calls that wait for a thread now.
+        abandoned: how many of ``busy`` nobody waits for any more.
+        completed: calls whose function has ended, by a result or an exception, in time or late.
+        rejected: calls refused because too many waited, or because they waited too long.
+        timed_out: calls given up because they took longer than their ``timeout``.
+    """
 
     threads: int
-    """How many calls may run at once."""
     busy: int
-    """Threads that run now, those of calls that have timed out included."""
     waiting: int
-    """Calls that wait for a thread now."""
-    rejected: int
-    """Calls refused because the queue was full or the wait too long."""
-    timed_out: int
-    """Calls given up after their ``timeout``."""
+    abandoned: int
     completed: int
-    """Calls whose thread has ended in time, by a result or an exception of its own."""
+    rejected: int
+    timed_out: int
 
 
 class Pool:
-    """At most ``threads`` blocking calls at once, and at most ``queue`` that wait.
-
-    May be made anywhere; its limiter is made when first used inside trio, and anew in another `trio.run`.
+    """Runs blocking calls, at most ``threads`` at once. It is made anywhere, and serves one `trio.run`.
 
     Args:
-        threads: calls that run at once.
-        queue: calls that wait for a thread; one more is refused. Default 1,000; 0: nobody waits.
-        queue_timeout: seconds that a call waits before it is refused. Default 30; 0: nobody waits.
-        runner: what runs a call in a thread.
-        metrics: where refusals are counted as hits of ``pools.queue`` and ``pools.queue_timeout``.
+        name, threads, queue, queue_timeout: as in `PoolDeclaration`.
+        metrics: where refusals are counted, as hits of ``pools.queue`` and ``pools.queue_timeout``.
+        run_sync: what runs a function in a thread, called as `trio.to_thread.run_sync` is, with a ``limiter``
+            that it acquires before the function starts and releases once it has ended. Tests give one that
+            they release, because a clock that jumps does not notice a running thread.
+
+    Raises:
+        ConfigError: a number or the name is not what it has to be.
     """
 
     def __init__(
@@ -110,148 +122,154 @@ class Pool:
         threads: int,
         queue: int = DEFAULT_QUEUE,
         queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
-        runner: ThreadRunner = cast(ThreadRunner, trio.to_thread.run_sync),  # noqa: B008
         metrics: Metrics | None = None,
+        run_sync: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync,
     ) -> None:
-        _check(name, threads, queue, queue_timeout)
+        PoolDeclaration(name, threads=threads, queue=queue, queue_timeout=queue_timeout)  # checks them
         self.name = name
-        self.queue = queue
-        self.queue_timeout = queue_timeout
-        self.runner = runner
-        self._threads = threads
+        self._queue = queue
+        self._queue_timeout = queue_timeout
         self._metrics = metrics
-        self._limiter: trio.CapacityLimiter | None = None
-        self._run_token: trio.lowlevel.TrioToken | None = None
+        self._run_sync = run_sync
+        self._limiter = trio.CapacityLimiter(threads)
         self._waiting = 0
+        self._abandoned = 0
+        self._completed = 0
         self._rejected = 0
         self._timed_out = 0
-        self._completed = 0
 
     def __repr__(self) -> str:
-        return f"<Pool {self.name!r} threads={self._threads}>"
+        return f"<Pool {self.name!r} threads={self.threads} busy={self._limiter.borrowed_tokens}>"
 
     @property
     def threads(self) -> int:
-        """How many calls may run at once. Can be set while calls run: fewer takes effect as they end."""
-        return self._threads
+        """Calls that may run at once. More take effect at once, fewer as running calls end.
+
+        Raises:
+            ConfigError: on setting less than 1.
+        """
+        return int(self._limiter.total_tokens)
 
     @threads.setter
     def threads(self, threads: int) -> None:
-        _check(self.name, threads, self.queue, self.queue_timeout)
-        self._threads = threads
-        if self._limiter is not None:
-            self._limiter.total_tokens = threads
-
-    @property
-    def limiter(self) -> trio.CapacityLimiter:
-        """Whose tokens are the threads. Only inside trio."""
-        token = trio.lowlevel.current_trio_token()
-        if self._limiter is None or self._run_token is not token:
-            self._limiter = trio.CapacityLimiter(self._threads)
-            self._run_token = token
-        return self._limiter
+        _check_count(f"pools.{self.name}.threads", threads, 1)
+        self._limiter.total_tokens = threads
 
     def statistics(self) -> PoolStatistics:
-        """The pool at this moment."""
+        """Return a snapshot of the pool."""
         return PoolStatistics(
-            threads=self._threads,
-            busy=0 if self._limiter is None else int(self._limiter.borrowed_tokens),
+            threads=self.threads,
+            busy=self._limiter.borrowed_tokens,
             waiting=self._waiting,
+            abandoned=self._abandoned,
+            completed=self._completed,
             rejected=self._rejected,
             timed_out=self._timed_out,
-            completed=self._completed,
         )
 
     async def run(self, fn: Callable[..., T], *args: object, timeout: float | None = None) -> T:
-        """Call ``fn(*args)`` in a thread and return what it returns, or raise what it raises.
+        """Call ``fn(*args)`` in a thread of this pool; return what it returns, raise what it raises.
+
+        Cancelling while it waits for a thread takes it out of the queue. Cancelling while it runs returns at
+        once and abandons the call: it goes on and keeps its thread until it ends; if it fails then, that
+        is logged.
 
         Args:
-            timeout: seconds from the moment that a thread is held; None: no limit.
-
-        Waiting for a thread can be cancelled. A running call cannot be: without ``timeout`` cancelling waits
-        for its end; with ``timeout`` the call is abandoned, also when the caller is cancelled for another
-        reason, and its thread counts as busy until it ends.
+            timeout: seconds that the call may take, from the moment that it has a thread. None: no limit.
 
         Raises:
-            OverloadedError: ``queue`` calls wait already, or this one waited ``queue_timeout`` seconds.
-            HandlerTimeout: it took longer than ``timeout``.
+            OverloadedError: too many calls wait already, or this one has waited ``queue_timeout`` seconds.
+            HandlerTimeout: the call took longer than ``timeout``; it is abandoned.
         """
-        limiter = self.limiter
-        held = Held(limiter)
-        try:
-            limiter.acquire_on_behalf_of_nowait(held)
-        except trio.WouldBlock:
-            await self._wait_for_thread(limiter, held)
-        # Don't await between here and the runner: cancelled there, the token would be lost.
-        try:
-            with trio.CancelScope() as scope:
-                if timeout is None:
-                    return await self._run_to_the_end(fn, args, held)
-                scope.deadline = trio.current_time() + timeout
-                return await self._run_or_abandon(fn, args, held)
-        finally:
-            held.release_unless_started()
+        with trio.CancelScope() as scope:
+            turn = _Turn(self, scope, timeout)
+            try:
+                result: T = await self._run_sync(
+                    turn.call, fn, *args, abandon_on_cancel=True, limiter=cast(trio.CapacityLimiter, turn)
+                )
+                return result
+            finally:
+                turn.leave()
+        # The scope is ours alone, so it was the deadline that ended it.
         self._timed_out += 1
         raise HandlerTimeout(f"no answer within {timeout:g} seconds")
 
-    async def _wait_for_thread(self, limiter: trio.CapacityLimiter, held: Held) -> None:
-        if self._waiting >= self.queue:
-            raise self._refusal("pools.queue", f"{self._waiting} calls wait already")
+    async def _wait_for_thread(self, turn: _Turn) -> None:
+        if self._waiting >= self._queue:
+            raise self._refused("pools.queue", f"{self._waiting} calls wait already")
         self._waiting += 1
         try:
-            with trio.move_on_after(self.queue_timeout):
-                await limiter.acquire_on_behalf_of(held)
+            with trio.move_on_after(self._queue_timeout):
+                await self._limiter.acquire_on_behalf_of(turn)
                 return
         finally:
             self._waiting -= 1
-        raise self._refusal(
-            "pools.queue_timeout", f"no thread came free within {self.queue_timeout:g} seconds"
-        )
+        raise self._refused("pools.queue_timeout", f"none came free within {self._queue_timeout:g} seconds")
 
-    def _refusal(self, limit: str, reason: str) -> OverloadedError:
+    def _refused(self, limit: str, reason: str) -> OverloadedError:
         self._rejected += 1
         if self._metrics is not None:
             self._metrics.limit(limit)
-        return OverloadedError(
-            f"pool {self.name!r} is full: all {self._threads} threads are busy and {reason}"
-        )
+        return OverloadedError(f"all threads of pool {self.name!r} are busy, and {reason}")
 
-    async def _run_to_the_end(self, fn: Callable[..., T], args: tuple[object, ...], held: Held) -> T:
+
+class _Turn:
+    """One call's way through the pool, and what `trio.to_thread.run_sync` takes for its limiter.
+
+    It is the one place that hears when the thread is held and when it ends, also of an abandoned call:
+    run_sync promises to await ``acquire_on_behalf_of`` before the thread starts and to call
+    ``release_on_behalf_of`` in trio's thread after it has ended.
+    """
+
+    __slots__ = ("_error", "_is_abandoned", "_is_held", "_pool", "_scope", "_timeout")
+
+    def __init__(self, pool: Pool, scope: trio.CancelScope, timeout: float | None) -> None:
+        self._pool = pool
+        self._scope = scope
+        self._timeout = timeout
+        self._is_held = False
+        self._is_abandoned = False
+        self._error: BaseException | None = None
+
+    async def acquire_on_behalf_of(self, _borrower: object) -> None:
         try:
-            result: T = await self.runner(fn, *args, abandon_on_cancel=False, limiter=held)
-        except Exception:
-            self._completed += 1
-            raise
-        self._completed += 1
-        return result
+            self._pool._limiter.acquire_on_behalf_of_nowait(self)
+        except trio.WouldBlock:
+            await self._pool._wait_for_thread(self)
+        self._is_held = True
+        if self._timeout is not None:
+            self._scope.deadline = trio.current_time() + self._timeout
 
-    async def _run_or_abandon(self, fn: Callable[..., T], args: tuple[object, ...], held: Held) -> T:
-        is_abandoned = False
+    def release_on_behalf_of(self, _borrower: object) -> None:
+        pool = self._pool
+        pool._limiter.release_on_behalf_of(self)
+        pool._completed += 1
+        self._is_held = False
+        if self._is_abandoned:
+            pool._abandoned -= 1
+            self._tell_late_error()
 
-        def call() -> T:
-            try:
-                return fn(*args)
-            except Exception:
-                if is_abandoned:  # nobody is left to raise it to
-                    logger.warning("a call in pool %r failed after it was given up", self.name, exc_info=True)
-                raise
-
+    def call(self, fn: Callable[..., T], *args: object) -> T:
+        """Run in the thread; note what the function raises: of an abandoned call run_sync drops it."""
         try:
-            result: T = await self.runner(call, abandon_on_cancel=True, limiter=held)
-        except trio.Cancelled:
-            is_abandoned = True
+            return fn(*args)
+        except BaseException as error:
+            self._error = error
             raise
-        except Exception:
-            self._completed += 1
-            raise
-        self._completed += 1
-        return result
 
+    def leave(self) -> None:
+        """The caller goes, with the call's outcome or without."""
+        if self._is_held:
+            self._is_abandoned = True
+            self._pool._abandoned += 1
+        elif isinstance(sys.exception(), trio.Cancelled):
+            self._tell_late_error()  # it ended after the caller was cancelled and before the caller went
+        else:
+            self._error = None  # the caller has it; the two would keep each other alive
 
-def _check(name: str, threads: int, queue: int, queue_timeout: float, /) -> None:
-    if threads < 1:
-        raise ValueError(f"pool {name!r}: threads must be at least 1, not {threads!r}")
-    if queue < 0:
-        raise ValueError(f"pool {name!r}: queue must be 0 calls or more, not {queue!r}")
-    if not queue_timeout >= 0:
-        raise ValueError(f"pool {name!r}: queue_timeout must be 0 seconds or more, not {queue_timeout!r}")
+    def _tell_late_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None and not isinstance(error, trio.Cancelled):  # from_thread raises Cancelled in it
+            logger.error(
+                "pool %s: a call failed after it had been abandoned", self._pool.name, exc_info=error
+            )
