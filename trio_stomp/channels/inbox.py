@@ -70,7 +70,7 @@ class Inbox(Generic[T]):
 
         Does not yield when something is there. Cancelling takes nothing.
         """
-        if not self._items and not self._closed:
+        while not self._items and not self._closed:
             self._taker = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
         return self.take_nowait()
