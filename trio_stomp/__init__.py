@@ -1,7 +1,96 @@
-"""A STOMP server and client over WebSocket, for Trio."""
+"""trio-stomp: a structured-concurrency STOMP server over WebSocket, on Trio.
 
-from __future__ import annotations
+Everything public is here or in `trio_stomp.testing`.
+"""
 
-__all__ = ["__version__"]
+from trio_stomp._version import __version__
+from trio_stomp.app.application import StompApp
+from trio_stomp.app.handlers import Header
+from trio_stomp.app.router import Router
+from trio_stomp.app.session import ConnectRequest, Session
+from trio_stomp.channels.pools import Pool, PoolStatistics
+from trio_stomp.client.client import Client, Subscription, open_client
+from trio_stomp.config import (
+    BrokerConfig,
+    ClientConfig,
+    HttpConfig,
+    OutboxConfig,
+    PoolConfig,
+    ServerConfig,
+    ShutdownConfig,
+    StompConfig,
+    WebSocketConfig,
+)
+from trio_stomp.errors import (
+    AccessDenied,
+    ConfigError,
+    ConnectionLost,
+    ConnectRefused,
+    ConversionError,
+    DestinationError,
+    HandlerSignatureError,
+    HandlerTimeout,
+    HandshakeRefused,
+    LocalProtocolError,
+    OverloadedError,
+    ProtocolError,
+    ReceiptTimeout,
+    RemoteProtocolError,
+    ServerError,
+    TrioStompError,
+)
+from trio_stomp.messages.conversion import Converter
+from trio_stomp.messages.message import Message, User
+from trio_stomp.server.lifecycle import State
+from trio_stomp.server.serve import Server, ServerStatistics, open_server, serve
+from trio_stomp.settings import load_config
+from trio_stomp.stomp.frames import Version
 
-__version__ = "0.1.0"
+__all__ = [
+    "AccessDenied",
+    "BrokerConfig",
+    "Client",
+    "ClientConfig",
+    "ConfigError",
+    "ConnectRefused",
+    "ConnectRequest",
+    "ConnectionLost",
+    "ConversionError",
+    "Converter",
+    "DestinationError",
+    "HandlerSignatureError",
+    "HandlerTimeout",
+    "HandshakeRefused",
+    "Header",
+    "HttpConfig",
+    "LocalProtocolError",
+    "Message",
+    "OutboxConfig",
+    "OverloadedError",
+    "Pool",
+    "PoolConfig",
+    "PoolStatistics",
+    "ProtocolError",
+    "ReceiptTimeout",
+    "RemoteProtocolError",
+    "Router",
+    "Server",
+    "ServerConfig",
+    "ServerError",
+    "ServerStatistics",
+    "Session",
+    "ShutdownConfig",
+    "State",
+    "StompApp",
+    "StompConfig",
+    "Subscription",
+    "TrioStompError",
+    "User",
+    "Version",
+    "WebSocketConfig",
+    "__version__",
+    "load_config",
+    "open_client",
+    "open_server",
+    "serve",
+]

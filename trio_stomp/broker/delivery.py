@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trio_stomp.broker.commands import Encoding
-from trio_stomp.stomp.frames import Version, encode_headers, escape
+from trio_stomp.errors import LocalProtocolError
+from trio_stomp.stomp.frames import Version, encode_headers, expressible
 
 RESERVED = frozenset(
     ("destination", "message-id", "subscription", "content-length", "ack", "receipt", "transaction", "redelivered")
@@ -71,13 +72,14 @@ class Delivery:
 
     def _encode_tail(self, version: Version) -> bytes:
         body = self._body
-        head = (
-            f"destination:{escape(self._destination, version)}\n"
-            f"message-id:{self._message_id}\n"
-            f"content-length:{len(body)}\n"
-        ).encode()
-        own = {name: value for name, value in self._headers.items() if name not in RESERVED}
-        return b"".join((head, encode_headers(own, version), b"\n", body, b"\0"))
+        headers = {"destination": self._destination, "message-id": self._message_id}
+        headers |= {name: value for name, value in self._headers.items() if name not in RESERVED}
+        headers["content-length"] = str(len(body))
+        try:
+            lines = encode_headers(headers, version)
+        except LocalProtocolError:  # the sender's version can say what this one cannot
+            lines = encode_headers(expressible(headers, version), version)
+        return b"".join((lines, b"\n", body, b"\0"))
 
 
 def _is_utf8(body: bytes) -> bool:

@@ -6,24 +6,21 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from trio_stomp import __version__
+from trio_stomp._version import __version__
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.compiled import CompiledApp
 from trio_stomp.app.session import ConnectRequest
+from trio_stomp.app.settle import DEFAULT_POOL
 from trio_stomp.broker.commands import Encoding, Publish, PublishToUser
 from trio_stomp.broker.simple import SimpleBroker
-from trio_stomp.channels.pools import Pool, default_threads
-from trio_stomp.config import ServerConfig
+from trio_stomp.channels.pools import Pool, PoolDeclaration, default_threads
+from trio_stomp.config import PoolConfig, ServerConfig
 from trio_stomp.messages.message import User
 from trio_stomp.metrics import Metrics
 from trio_stomp.server.dispatch import Dispatcher
 from trio_stomp.server.heartbeat import HeartBeats
 from trio_stomp.stomp.frames import Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat
-
-DEFAULT_POOL = "client_inbound"
-"""The pool of plain `def` handlers that name none (Spring's clientInboundChannel)."""
-
 
 class Core:
     """One server's broker, pools, numbers and limits; `Core` starts no task.
@@ -35,7 +32,9 @@ class Core:
     def __init__(self, app: StompApp | None, config: ServerConfig) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.app: CompiledApp | None = app.compile() if app is not None else None
+        self.app: CompiledApp | None = None
+        if app is not None:
+            self.app = app.compile(broker_prefixes=config.broker.prefixes, separator=config.stomp.separator)
         self.broker = SimpleBroker(config.broker, self.metrics, separator=config.stomp.separator)
         self.heart_beats = HeartBeats()
         self.pools = self._make_pools()
@@ -75,17 +74,19 @@ class Core:
 
     def _make_pools(self) -> Mapping[str, Pool]:
         """The app's pools, sized as the configuration says where it says something."""
-        sizes = {DEFAULT_POOL: (default_threads(), None, None)}
-        if self.app is not None:
-            for name, declared in self.app.pools.items():
-                sizes[name] = (declared.threads, declared.queue, declared.queue_timeout)
-        for name, section in self.config.pools.items():
-            sizes[name] = (section.threads, section.queue, section.queue_timeout)
+        declared = {} if self.app is None else self.app.pools
+        sizes: dict[str, PoolDeclaration | PoolConfig] = {DEFAULT_POOL: PoolConfig(threads=default_threads())}
+        sizes |= declared
+        sizes |= self.config.pools
         return {
-            name: Pool(name, threads=threads, metrics=self.metrics)
-            if queue is None or timeout is None
-            else Pool(name, threads=threads, queue=queue, queue_timeout=timeout, metrics=self.metrics)
-            for name, (threads, queue, timeout) in sizes.items()
+            name: Pool(
+                name,
+                threads=size.threads,
+                queue=size.queue,
+                queue_timeout=size.queue_timeout,
+                metrics=self.metrics,
+            )
+            for name, size in sizes.items()
         }
 
 

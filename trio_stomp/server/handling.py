@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from trio_stomp.app.compiled import CompiledApp
-from trio_stomp.app.routes import ExceptionRoute, Route
+from trio_stomp.app.routes import Reply, Route
 from trio_stomp.broker.commands import Answer, Publish, PublishToUser
 from trio_stomp.broker.simple import SimpleBroker
 from trio_stomp.broker.users import USER_PREFIX
@@ -103,13 +103,13 @@ class Handling:
                 try:
                     async for value in stream:
                         await self._broker.room()
-                        self._answer(session, key, message.destination, value)
+                        self._answer(session, key, route, message.destination, value)
                 finally:
                     await stream.aclose()
                 return
             result = await self._call(route, arguments)
             if result is not None:
-                self._answer(session, key, message.destination, result)
+                self._answer(session, key, route, message.destination, result)
         except Exception as error:  # a handler's own: told to the client and logged
             await self._failed(session, frame, message, error)
         else:
@@ -136,7 +136,7 @@ class Handling:
 
         session.start_handler(run_and_release)
 
-    async def _call(self, route: Route | ExceptionRoute, arguments: tuple[object, ...]) -> Any:
+    async def _call(self, route: Reply, arguments: tuple[object, ...]) -> Any:
         timeout = route.timeout if isinstance(route, Route) else None
         if not route.is_async:
             return await self._pools[route.pool].run(route.function, *arguments, timeout=timeout)
@@ -151,7 +151,7 @@ class Handling:
     def _publish_result(
         self, session: SessionTask, route: Route, result: object, variables: dict[str, str]
     ) -> None:
-        body, headers = self._encode(result)
+        body, headers = self._encode(result, route)
         put = self._broker.put
         for template in route.send_to:
             put(Publish(template.format(variables), body, headers))
@@ -160,13 +160,13 @@ class Handling:
             for queue in route.send_to_user:
                 put(PublishToUser(session.subscriber.user_name, queue, body, headers, only))
 
-    def _answer(self, session: SessionTask, key: str, destination: str, value: object) -> None:
-        body, headers = self._encode(value)
+    def _answer(self, session: SessionTask, key: str, route: Route, destination: str, value: object) -> None:
+        body, headers = self._encode(value, route)
         self._broker.put(Answer(session.subscriber, key, destination, body, headers))
 
-    def _encode(self, value: object) -> tuple[bytes, dict[str, str]]:
+    def _encode(self, value: object, route: Reply) -> tuple[bytes, dict[str, str]]:
         assert self._app is not None
-        body, content_type = self._app.converter.encode(value)
+        body, content_type = self._app.converter.encode(value, route.returns)
         return body, {"content-type": content_type}
 
     async def _failed(self, session: SessionTask, frame: Frame, message: Message, error: Exception) -> None:
@@ -217,7 +217,7 @@ class Handling:
             arguments = route.plan.arguments(message, session.public, {}, error)
             result = await self._call(route, arguments)
             if result is not None:
-                body, encoded = self._encode(result)
+                body, encoded = self._encode(result, route)
                 for template in route.send_to:
                     self._broker.put(Publish(template.format({}), body, encoded | headers))
                 for queue in route.send_to_user:

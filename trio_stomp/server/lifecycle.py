@@ -40,6 +40,7 @@ class Lifecycle:
         self._stopped = trio.Event()
         self._empty = trio.Event()
         self.state = State.STARTING
+        self.was_cut = False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -80,7 +81,7 @@ class Lifecycle:
         """
         if self.state in (State.DRAINING, State.STOPPED):
             await self._stopped.wait()
-            return not self._sessions
+            return not self.was_cut
         self.move_to(State.DRAINING)
         with trio.move_on_after(self._timeout):
             while self._sessions:
@@ -90,6 +91,7 @@ class Lifecycle:
                 await self._empty.wait()
         left = len(self._sessions)
         if left:
+            self.was_cut = True
             logger.warning("%d sessions did not end within %g seconds and are cut", left, self._timeout)
         self.move_to(State.STOPPED)
         return not left

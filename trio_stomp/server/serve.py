@@ -56,6 +56,11 @@ class Server:
         return self._lifecycle.state
 
     @property
+    def was_cut(self) -> bool:
+        """Whether its drain had to cut sessions off that did not end in time."""
+        return self._lifecycle.was_cut
+
+    @property
     def pools(self) -> Mapping[str, Pool]:
         """The pools for blocking calls, by name."""
         return self._core.pools

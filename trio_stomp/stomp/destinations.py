@@ -23,6 +23,7 @@ class Pattern:
     """What a SUBSCRIBE names: ``*`` is one segment, ``**`` the rest (one or more), all else itself."""
 
     text: str
+    separator: str
     segments: tuple[str, ...]
     is_exact: bool
 
@@ -36,29 +37,25 @@ class Pattern:
         """
         check_length(text)
         if "*" not in text:
-            return cls(text, (text,), True)
+            return cls(text, separator, (text,), True)
         segments = tuple(text.split(separator))
         for at, segment in enumerate(segments):
             if "*" in segment and segment not in ("*", "**"):
                 raise DestinationError(f"{text!r}: a wildcard is a whole segment, not {segment!r}", text)
             if segment == "**" and at != len(segments) - 1:
                 raise DestinationError(f"{text!r}: '**' is the last segment", text)
-        return cls(text, segments, False)
+        return cls(text, separator, segments, False)
 
-    def matches(self, destination: str, separator: str = "/") -> bool:
-        """Whether a message to ``destination`` reaches this subscription."""
+    def matches(self, destination: str) -> bool:
+        """Whether a message to ``destination`` reaches this subscription; linear in its length."""
         if self.is_exact:
             return destination == self.text
-        return self.covers(destination.split(separator))
-
-    def covers(self, segments: Sequence[str]) -> bool:
-        """As `matches`, for segments; a wildcard among them needs one at least as wide here."""
-        own = self.segments if not self.is_exact else tuple(self.text.split("/"))
+        segments, own = destination.split(self.separator), self.segments
         if own[-1] == "**":
             own = own[:-1]
             if len(segments) <= len(own):
                 return False
-        elif len(segments) != len(own) or segments[-1] == "**":
+        elif len(segments) != len(own):
             return False
         return all(mine in ("*", theirs) for mine, theirs in zip(own, segments, strict=False))
 

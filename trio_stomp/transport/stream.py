@@ -123,7 +123,8 @@ class WireStream(trio.abc.Stream):
                 if self._socket is not None:
                     self._socket.shutdown(trio.socket.SHUT_WR)
                     dropped = 0
-                    while dropped < _LINGER_BYTES and (data := await self.receive_some()):
+                    is_read = self._waits_since != math.inf  # by a task that will see the end itself
+                    while not is_read and dropped < _LINGER_BYTES and (data := await self.receive_some()):
                         dropped += len(data)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is gone already, which is what we wanted

@@ -202,6 +202,7 @@ class _LibraryStream(trio.abc.Stream):
         self._config = config
         self._released = trio.Event()
         self._close_sent = False
+        self._is_closing = False
         self.accepted = trio.Event()
         self.closed = trio.Event()
         self.websocket: trio_websocket.WebSocketConnection | None = None
@@ -264,6 +265,10 @@ class _LibraryStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close, after a Close frame if the library forgot it (bad UTF-8, an illegal frame)."""
         self._inbox.close()
+        if self._is_closing:  # the library's reader and its aclose() both come here
+            await self.closed.wait()
+            return
+        self._is_closing = True
         try:
             if self.websocket is not None and not self._close_sent:
                 reason = self.websocket.closed

@@ -1,0 +1,1 @@
+"""The client: a STOMP connection as async context managers and iterators."""
