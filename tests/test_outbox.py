@@ -257,6 +257,18 @@ async def test_discard_during_a_write_ends_the_writer_after_it(outbox: Outbox, w
     assert outbox.is_idle
 
 
+async def test_last_words_count_as_queued_until_they_are_written(outbox: Outbox, writer: Writer) -> None:
+    outbox.offer(b"aaa")
+    outbox.flush()
+    await wait_all_tasks_blocked()  # the writer holds "aaa"
+    outbox.discard(last_words=b"z")
+    assert outbox.size == 4
+    await writer.write()
+    assert outbox.size == 1
+    await writer.write()
+    assert outbox.size == 0
+
+
 async def test_discard_wakes_a_writer_that_waits_for_the_last_words(outbox: Outbox, writer: Writer) -> None:
     outbox.discard(last_words=b"z")
     await writer.write(2)

@@ -92,7 +92,7 @@ class Outbox:
     def discard(self, code: int = 1006, reason: str = "", *, last_words: bytes = b"") -> None:
         """Drop what is queued and whatever comes, and finish, with one more frame if given."""
         self.pending = [last_words] if last_words else []
-        self.size = len(last_words)
+        self.size = self._taken + len(last_words)
         self._is_discarding = True
         if not self.is_finished:
             self.is_finished = True
@@ -110,14 +110,14 @@ class Outbox:
         The piece before counts as written from this call on. Yields only when it waits;
         cancelling loses nothing.
         """
-        self.size = max(0, self.size - self._taken)  # a discard has set it to what is left
+        self.size -= self._taken
         self._taken = 0
         batch: list[bytes] = []
         if self._handed or not self.pending:
             try:
                 batch = await self._receive.receive()
             except trio.EndOfChannel:
-                pass
+                batch = []
             self._handed = False
         if self._is_discarding or not batch:
             batch = self._swap()
