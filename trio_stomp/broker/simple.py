@@ -38,6 +38,9 @@ from trio_stomp.metrics import Metrics
 QUEUE_PREFIX = "/queue/"
 """Destinations of which a message goes to one subscriber, in turn (DESIGN section 4)."""
 
+_FLUSH_COST = 20e-6
+"""Seconds that flushing and writing one outbox takes, about."""
+
 
 class SimpleBroker:
     """Subscriptions, fan-out and user queues, in memory.
@@ -85,28 +88,39 @@ class SimpleBroker:
         Cancelling loses what is in the inbox.
         """
         inbox, config = self.inbox, self._config
+        actions, now = self._actions, trio.current_time
         while commands := await inbox.take():
-            budget_ends = trio.current_time() + config.flush_seconds
-            since_flush = 0
+            since_flush, flushed_at = 0, now()
             while commands:
                 for command in commands:
-                    self._actions[type(command)](command)
+                    actions[type(command)](command)
                     since_flush += 1
-                    if (
-                        since_flush >= config.flush_messages
-                        or self._late
-                        or self._offers >= config.yield_offers
-                        or (since_flush & 7 == 0 and trio.current_time() >= budget_ends)
-                    ):
+                    if self._late or since_flush >= config.flush_messages:
+                        is_due = True
+                    else:
+                        is_due = not since_flush & 7 and now() >= flushed_at + self._patience()
+                    if is_due:
                         self._flush()
                         await trio.lowlevel.checkpoint()
                         self._offer_again()
-                        since_flush = self._offers = 0
-                        budget_ends = trio.current_time() + config.flush_seconds
+                        since_flush, flushed_at = 0, now()
+                    elif self._offers >= config.yield_offers:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        continue
+                    self._offers = 0
                 # One more pass: what other readers have in hand joins this flush.
                 await trio.lowlevel.checkpoint()
                 commands = inbox.take_nowait()
             self._flush()
+
+    def _patience(self) -> float:
+        """Seconds that touched outboxes may wait for more: the set time, and as long as their flush takes.
+
+        Without the second part 1,000 touched outboxes are written every few messages, and the
+        writes take most of the time (measured: 199,000 deliveries per CPU second instead of 600,000).
+        """
+        return self._config.flush_seconds + len(self._dirty) * _FLUSH_COST
 
     def _flush(self) -> None:
         dirty, self._dirty = self._dirty, []
