@@ -50,3 +50,7 @@ def test_user_can_be_subclassed_with_a_required_field() -> None:
 
 def test_repr_hides_the_attributes() -> None:
     assert "token" not in repr(User("ada", attributes={"token": 1}))
+
+
+def test_body_is_empty_by_default() -> None:
+    assert Message("/app/x", {}).body == b""

@@ -16,7 +16,7 @@ class Message:
     destination: str
     headers: Mapping[str, str]
     """The STOMP headers that the sender gave, unescaped; of a repeated one the first."""
-    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
+    body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
 
     @property
     def content_type(self) -> str | None:
