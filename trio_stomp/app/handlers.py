@@ -84,7 +84,8 @@ class Offer:
         resource_types: what the app's lifespans say they yield.
         resources: what they did yield; filled while they run, and read at each call.
         variables: names of the destination's variables.
-        error: the exception type of an exception handler, which has no payload; None for others.
+        error: the exception type of an exception handler; None for others.
+        no_payload: why there is no payload; None where there is one.
     """
 
     converter: Converter
@@ -92,6 +93,7 @@ class Offer:
     resources: Mapping[Any, object] = attrs.field(factory=dict)
     variables: tuple[str, ...] = ()
     error: type[Exception] | None = None
+    no_payload: str | None = None
 
 
 def name_of(function: Callable[..., object]) -> str:
@@ -145,11 +147,28 @@ def make_connect_plan(
         elif annotation in offer.resource_types:
             fills.append(lambda request, kind=annotation: _resource(offer, kind))  # type: ignore[misc]
         else:
-            expected = _listed("ConnectRequest", offer)
+            expected = ", ".join(["ConnectRequest", *_resource_names(offer)])
             problems.append(_problem(function, parameter.name, f"expected {expected}, {_got(annotation)}"))
     if problems:
         raise HandlerSignatureError("\n".join(problems))
     return lambda request: tuple([fill(request) for fill in fills])
+
+
+def return_type(function: Callable[..., object]) -> Any:
+    """Return a function's resolved return annotation; None when it has none.
+
+    Raises:
+        HandlerSignatureError: it cannot be resolved.
+    """
+    annotation = inspect.signature(function).return_annotation
+    if annotation is inspect.Signature.empty:
+        return None
+    try:
+        return _resolved(annotation, getattr(inspect.unwrap(function), "__globals__", {}))
+    except Exception as error:  # an annotation is any expression
+        raise HandlerSignatureError(
+            f"{name_of(function)}: the return annotation {_unresolved(annotation, error)}"
+        ) from error
 
 
 def _annotated(
@@ -172,14 +191,17 @@ def _annotated(
         try:
             annotation = _resolved(parameter.annotation, namespace)
         except Exception as error:  # an annotation is any expression
-            text = (
-                f"the annotation {parameter.annotation!r} cannot be resolved ({error}); "
-                "it is looked up in the handler's module, so a class made inside a function or imported "
-                "under TYPE_CHECKING is not found"
-            )
+            text = f"the annotation {_unresolved(parameter.annotation, error)}"
             problems.append(_problem(function, parameter.name, text))
             continue
         yield parameter, annotation
+
+
+def _unresolved(annotation: object, error: Exception) -> str:
+    return (
+        f"{annotation!r} cannot be resolved ({error}); it is looked up in the handler's module, so a class "
+        "made inside a function or imported under TYPE_CHECKING is not found"
+    )
 
 
 def _resolved(annotation: object, namespace: dict[str, Any]) -> Any:
@@ -210,7 +232,9 @@ def _from_surroundings(
     if marked is not None:
         return _header(marked[0], marked[1], annotation, parameter.default, offer)
     is_optional, inner = split_optional(annotation)
-    if offer.error is not None and _is_union_of(inner, BaseException):
+    if _is_union_of(inner, BaseException):
+        if offer.error is None:
+            raise TypeError("it is an exception, which only an exception_handler gets")
         if not issubclass(offer.error, _members(inner)):
             raise TypeError(f"it handles {offer.error.__name__}, which is no {type_name(inner)}")
         return "the exception", lambda message, session, variables, error: error
@@ -220,6 +244,8 @@ def _from_surroundings(
         return "the session", lambda message, session, variables, error: session
     if _is_union_of(inner, User):
         return "the user", _user(_members(inner), is_optional)
+    if annotation is ConnectRequest:
+        raise TypeError("only on_connect gets the ConnectRequest; ask for the Session")
     if inner in offer.resource_types:
         kind = inner
         return f"{type_name(kind)} of the lifespan", lambda *_: _resource(offer, kind)
@@ -303,12 +329,14 @@ def _resource(offer: Offer, kind: Any) -> object:
 
 
 def _payload(parameter: inspect.Parameter, annotation: Any, offer: Offer) -> tuple[str, Fill]:
-    if offer.error is not None:
-        expected = _listed(f"{offer.error.__name__}, Message, User, Session, Annotated[…, Header(…)]", offer)
-        raise TypeError(f"an exception handler has no payload; expected {expected}, {_got(annotation)}")
+    if offer.no_payload is not None:
+        raise TypeError(f"{offer.no_payload}; expected {_listed(offer)}, {_got(annotation)}")
     if annotation is _EMPTY:
         raise TypeError("it is left as the payload and needs an annotation that says of what type")
-    hook = offer.converter.structure_hook(annotation)
+    try:
+        hook = offer.converter.structure_hook(annotation)
+    except TypeError as error:
+        raise TypeError(f"it is left as the payload, but {error} (and no lifespan yields one)") from error
     source = f"the payload as {type_name(annotation)}"
     default = parameter.default
     if default is _EMPTY:
@@ -325,8 +353,7 @@ def _payload(parameter: inspect.Parameter, annotation: Any, offer: Offer) -> tup
 
 
 def _second_payload(annotation: Any, payload: str, offer: Offer) -> str:
-    expected = _listed("a destination variable, Message, User, Session, Annotated[…, Header(…)]", offer)
-    return f"{payload!r} is the payload already; expected {expected}, {_got(annotation)}"
+    return f"{payload!r} is the payload already; expected {_listed(offer)}, {_got(annotation)}"
 
 
 def _problem(function: Callable[..., object], parameter: str, text: str) -> str:
@@ -337,9 +364,14 @@ def _got(annotation: Any) -> str:
     return "it has no annotation" if annotation is _EMPTY else f"it is annotated {type_name(annotation)}"
 
 
-def _listed(first: str, offer: Offer) -> str:
-    resources = sorted(type_name(kind) for kind in offer.resource_types)
-    return ", ".join([first, *resources])
+def _listed(offer: Offer) -> str:
+    own = f"{offer.error.__name__}" if offer.error is not None else "a variable of the destination"
+    fixed = [own, "Message", "User", "Session", "Annotated[…, Header(…)]"]
+    return ", ".join([*fixed, *_resource_names(offer)])
+
+
+def _resource_names(offer: Offer) -> list[str]:
+    return sorted(map(type_name, offer.resource_types))
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:

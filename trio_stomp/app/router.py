@@ -174,7 +174,8 @@ class Routes:
             HandlerSignatureError: the function or an option cannot be used.
             DestinationError: a destination is malformed.
         """
-        if not (isinstance(exception, type) and issubclass(exception, Exception)):
+        given: object = exception
+        if not (isinstance(given, type) and issubclass(given, Exception)):
             raise HandlerSignatureError(f"exception_handler({exception!r}): expected a subclass of Exception")
 
         def declare(function: F) -> F:
@@ -185,7 +186,7 @@ class Routes:
             _check_options(where, is_async, is_stream, pool, None, None)
             destinations = _send_to(send_to)
             for text in destinations:
-                if Template.parse(text).variables:
+                if "{" in text:
                     raise DestinationError(f"{where}: there are no variables for send_to {text!r}", text)
             queues = _send_to_user(send_to_user)
             self._exceptions.append(
@@ -243,10 +244,7 @@ class Routes:
             yield from router._family()
 
     def _check_destination(self, destination: str) -> None:
-        text = self._prefix + destination
-        if not text.startswith("/"):
-            raise DestinationError(f"destination {text!r} does not begin with '/'", text)
-        Template.parse(text)
+        _parse(self._prefix + destination, "destination")
 
 
 class Router(Routes):
@@ -267,8 +265,10 @@ class Router(Routes):
     def __init__(self, prefix: str = "") -> None:
         if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
             raise DestinationError(
-                f"prefix {prefix!r}: expected '/' at its beginning and not at its end", prefix
+                f"prefix {prefix!r}: expected '/' at its beginning, not at its end", prefix
             )
+        if prefix:
+            _parse(prefix, "prefix")
         super().__init__(prefix)
 
     def __repr__(self) -> str:
@@ -313,12 +313,24 @@ def _check_options(
         raise HandlerSignatureError(f"{where}: a stream has no timeout or concurrency; each runs by itself")
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise HandlerSignatureError(f"{where}: timeout={timeout!r}; expected seconds above 0, or None")
-    if concurrency is not None and not (isinstance(concurrency, int) and concurrency >= 1):
+    if concurrency is not None and concurrency < 1:
         raise HandlerSignatureError(f"{where}: concurrency={concurrency!r}; expected 1 or more, or None")
 
 
 def _pool_name(pool: PoolDeclaration | str | None) -> str | None:
     return pool.name if isinstance(pool, PoolDeclaration) else pool
+
+
+def _parse(text: str, what: str) -> None:
+    """Refuse what is malformed under either separator; which one it is, the server's settings say."""
+    if not text.startswith("/"):
+        raise DestinationError(f"{what} {text!r} does not begin with '/'", text)
+    try:
+        Template.parse(text)
+    except DestinationError:
+        if "." not in text:
+            raise
+        Template.parse(text, ".")
 
 
 def _as_tuple(given: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -328,17 +340,16 @@ def _as_tuple(given: str | Sequence[str] | None) -> tuple[str, ...]:
 def _send_to(given: str | Sequence[str] | None) -> tuple[str, ...]:
     destinations = _as_tuple(given)
     for text in destinations:
-        if not text.startswith("/"):
-            raise DestinationError(f"send_to {text!r} does not begin with '/'", text)
-        Template.parse(text)
+        _parse(text, "send_to")
     return destinations
 
 
 def _send_to_user(given: str | Sequence[str] | None) -> tuple[str, ...]:
     queues = _as_tuple(given)
     for text in queues:
-        if not text.startswith("/") or text.startswith("/user/"):
+        _parse(text, "send_to_user")
+        if text.startswith("/user/"):
             raise DestinationError(f"send_to_user {text!r}: expected a queue such as '/queue/x'", text)
-        if Template.parse(text).variables:
+        if "{" in text:
             raise DestinationError(f"send_to_user {text!r} has a variable; expected a fixed queue", text)
     return queues
