@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 
+import attrs
 import pytest
 import trio
 
@@ -12,6 +13,16 @@ from trio_stomp.app.session import ConnectRequest, Session
 from trio_stomp.channels.pools import Pool
 from trio_stomp.errors import ConnectRefused, HandlerSignatureError
 from trio_stomp.messages.message import Message, User
+
+
+@attrs.frozen
+class One:
+    number: int
+
+
+@attrs.frozen
+class Other:
+    text: str
 
 
 class Api:
@@ -301,3 +312,126 @@ def test_pools_are_those_declared() -> None:
         5,
         1.5,
     )
+
+
+def test_description_tells_routes_parameters_pools_and_rules() -> None:
+    app = StompApp(title="chat")
+    payments = app.pool("payments", threads=3, queue=5, queue_timeout=1.5)
+    app.allow_send("/topic/open/*")
+    app.allow_subscribe("/topic/**")
+
+    @app.on_message(
+        "/app/pay/{shop}", send_to="/topic/{shop}", send_to_user="/queue/r", pool=payments, timeout=5
+    )
+    def pay(shop: int, user: User) -> str:
+        return f"{shop} {user}"
+
+    @app.on_subscribe("/app/list", concurrency=2)
+    async def listed() -> list[int]:
+        return []
+
+    @app.exception_handler(Fault)
+    async def failed(error: Fault) -> str:
+        return str(error)
+
+    said = app.compile().describe("client_inbound")
+    for part in (
+        "chat",
+        "/app/pay/{shop}",
+        "test_compiled.test_description_tells_routes_parameters_pools_and_rules.<locals>.pay",
+        "shop: the destination's {shop}",
+        "user: the user",
+        "/topic/{shop}",
+        "/queue/r",
+        "pool: payments",
+        "timeout: 5 s",
+        "/app/list",
+        "concurrency: 2",
+        "Fault",
+        "/queue/errors",
+        "payments: 3 threads, 5 waiting, 1.5 s",
+        "/topic/open/*",
+        "/topic/**",
+    ):
+        assert part in said, part
+
+
+def test_routes_are_listed_in_order_of_declaration() -> None:
+    app = StompApp()
+
+    @app.on_message("/app/{b}")
+    @app.on_message("/app/a")
+    @app.on_subscribe("/app/c")
+    def handle() -> None: ...
+
+    compiled = app.compile()
+    assert [route.destination for route in compiled.message_routes] == ["/app/a", "/app/{b}"]
+    assert [route.destination for route in compiled.subscribe_routes] == ["/app/c"]
+
+
+def test_destinations_may_have_dots_for_separators() -> None:
+    app = StompApp()
+
+    @app.on_message("/app/chat.{room}", send_to="/topic/chat.{room}")
+    def chat(room: str) -> str:
+        return room
+
+    found = app.compile(separator=".").match_message("/app/chat.7")
+    assert found is not None
+    assert found[1] == {"room": "7"}
+    assert found[0].send_to[0].format(found[1]) == "/topic/chat.7"
+
+
+def test_union_that_is_returned_is_kept_for_encoding() -> None:
+    app = StompApp()
+
+    @app.on_subscribe("/app/one")
+    async def one() -> One | Other:
+        return One(1)
+
+    @app.on_subscribe("/app/stream")
+    async def stream() -> AsyncIterator[One | Other]:
+        yield One(1)
+
+    @app.on_subscribe("/app/plain")
+    async def plain() -> list[One] | None:
+        return None
+
+    found = [route.returns for route in app.compile().subscribe_routes]
+    assert found == [One | Other, One | Other, None]
+
+
+def test_return_annotation_that_cannot_be_resolved_is_told() -> None:
+    class Local:
+        pass
+
+    app = StompApp()
+
+    @app.on_subscribe("/app/x")
+    async def handle() -> Local:
+        return Local()
+
+    with pytest.raises(HandlerSignatureError, match=r"handle.*return annotation.*Local"):
+        app.compile()
+
+
+def test_payload_of_a_subscribe_is_told() -> None:
+    app = StompApp()
+
+    @app.on_subscribe("/app/x")
+    async def handle(message: str) -> str:
+        return message
+
+    with pytest.raises(HandlerSignatureError, match="a SUBSCRIBE has no payload"):
+        app.compile()
+
+
+def test_returned_value_that_goes_nowhere_is_told() -> None:
+    app = StompApp()
+
+    @app.on_message("/app/x")
+    async def handle(message: str) -> str:
+        return message
+
+    with pytest.raises(HandlerSignatureError, match=r"it returns str.*send_to"):
+        app.compile()

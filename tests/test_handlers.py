@@ -13,7 +13,7 @@ import pytest
 
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.handlers import Header
-from trio_stomp.app.session import Session
+from trio_stomp.app.session import ConnectRequest, Session
 from trio_stomp.errors import AccessDenied, ConversionError, HandlerSignatureError
 from trio_stomp.messages.message import Message, User
 
@@ -443,6 +443,18 @@ def test_exception_outside_an_exception_handler_is_told() -> None:
     def handler(error: TooDear) -> None: ...
 
     assert "'error'" in problem_of(handler)
+
+
+def test_header_without_its_name_is_told() -> None:
+    def handler(token: Annotated[str, Header]) -> None: ...
+
+    assert "Header(" in problem_of(handler)
+
+
+def test_request_to_connect_is_for_on_connect_only() -> None:
+    def handler(request: ConnectRequest) -> None: ...
+
+    assert "on_connect" in problem_of(handler)
 
 
 # Exception handlers.
