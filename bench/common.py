@@ -20,21 +20,37 @@ READY = "trio-stomp listening on "
 
 def parser(description: str | None) -> argparse.ArgumentParser:
     """Options that every benchmark has."""
-    made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--repeat", type=int, default=3, help="runs of each row; the median is shown (default 3)")
+    made = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument(
+        "--repeat", type=int, default=3, help="runs of each row; the median is shown (default 3)"
+    )
     made.add_argument("--duration", type=float, default=5.0, help="seconds measured in each run (default 5)")
     made.add_argument("--warmup", type=float, default=1.5, help="seconds before that (default 1.5)")
     made.add_argument("--server-cpu", type=int, default=0, help="core for the server (default 0)")
     made.add_argument("--load-cpu", type=int, default=1, help="core for the generator (default 1)")
     made.add_argument("--json", type=Path, help="also write every run to this file, one JSON object a line")
-    made.add_argument("--python", default=sys.executable, help="interpreter of the server (default: this one)")
+    made.add_argument(
+        "--python", default=sys.executable, help="interpreter of the server (default: this one)"
+    )
     return made
 
 
 @contextlib.contextmanager
 def server(options: argparse.Namespace, *arguments: str) -> Iterator[tuple[str, int]]:
     """Run ``trio-stomp serve`` pinned to its core; gives URL and process id."""
-    command = [options.python, "-m", "trio_stomp", "serve", *arguments, "--port", "0", "--log-level", "warning"]
+    command = [
+        options.python,
+        "-m",
+        "trio_stomp",
+        "serve",
+        *arguments,
+        "--port",
+        "0",
+        "--log-level",
+        "warning",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent, env=environment)
     try:
@@ -53,7 +69,9 @@ def server(options: argparse.Namespace, *arguments: str) -> Iterator[tuple[str, 
             process.wait()
 
 
-def load(options: argparse.Namespace, url: str, pid: int, scenario: str, *arguments: str) -> list[dict[str, object]]:
+def load(
+    options: argparse.Namespace, url: str, pid: int, scenario: str, *arguments: str
+) -> list[dict[str, object]]:
     """Run the generator; every run's numbers, each checked for loss and closed connections."""
     command = [
         sys.executable,

@@ -13,13 +13,17 @@ from common import load, median, parser, print_table, server
 def main() -> None:
     made = parser(__doc__)
     made.add_argument("--clients", type=int, default=50, help="clients (default 50)")
-    made.add_argument("--windows", default="1,16", help="requests outstanding per client, comma list (default 1,16)")
+    made.add_argument(
+        "--windows", default="1,16", help="requests outstanding per client, comma list (default 1,16)"
+    )
     options = made.parse_args()
     table = []
     for window in options.windows.split(","):
         with server(options, "bench.echo_app:app") as (url, pid):
             where = ["--dest", "/user/queue/echo", "--send-dest", "/app/echo"]
-            rows = load(options, url, pid, "echo", *where, "--clients", str(options.clients), "--window", window)
+            rows = load(
+                options, url, pid, "echo", *where, "--clients", str(options.clients), "--window", window
+            )
         table.append(
             [
                 window,

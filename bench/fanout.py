@@ -36,7 +36,15 @@ def main() -> None:
         )
     print_table(
         f"fan-out, window {options.window}, {options.body}-byte bodies, median of {options.repeat}",
-        ["subscribers", "deliveries/s", "per server CPU s", "p50 ms", "p99 ms", "server cores", "other cores"],
+        [
+            "subscribers",
+            "deliveries/s",
+            "per server CPU s",
+            "p50 ms",
+            "p99 ms",
+            "server cores",
+            "other cores",
+        ],
         table,
     )
 

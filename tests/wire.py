@@ -16,7 +16,13 @@ TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 def client_frame(
-    payload: bytes, opcode: int = TEXT, *, final: bool = True, masked: bool = True, rsv: int = 0, key: bytes = KEY
+    payload: bytes,
+    opcode: int = TEXT,
+    *,
+    final: bool = True,
+    masked: bool = True,
+    rsv: int = 0,
+    key: bytes = KEY,
 ) -> bytes:
     """One frame as a client sends it, or as no client should."""
     first = (0x80 if final else 0) | rsv << 4 | opcode
@@ -75,7 +81,9 @@ class Wire:
         self.stream = stream
         self._buffer = bytearray()
 
-    async def shake_hands(self, *, then: bytes = b"", protocols: str = "v12.stomp", path: str = "/ws") -> bytes:
+    async def shake_hands(
+        self, *, then: bytes = b"", protocols: str = "v12.stomp", path: str = "/ws"
+    ) -> bytes:
         """Upgrade, with ``then`` in the same write; the answer's head."""
         await self.stream.send_all(handshake(path, protocols=protocols) + then)
         head = await self.read_until(b"\r\n\r\n")

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from trio_stomp._version import __version__
 from trio_stomp.app.application import StompApp
+from trio_stomp.app.routes import DEFAULT_POOL
 from trio_stomp.client.client import Client, open_client
 from trio_stomp.config import LOG_LEVELS, ServerConfig
 from trio_stomp.errors import TrioStompError
-from trio_stomp.server.core import DEFAULT_POOL
 from trio_stomp.server.serve import Server, serve
 from trio_stomp.settings import load_config
 
@@ -68,16 +70,22 @@ def _parser() -> argparse.ArgumentParser:
         "gracefully, a second one at once. Settings: defaults < --config < environment "
         "(TRIO_STOMP_...) < options.",
     )
-    serving.add_argument("app", nargs="?", metavar="MODULE:APP", help="where the StompApp is, as chat.app:app")
+    serving.add_argument(
+        "app", nargs="?", metavar="MODULE:APP", help="where the StompApp is, as chat.app:app"
+    )
     serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serving.add_argument("--port", help="port to listen on; 0 for a free one (default 8080)")
     serving.add_argument("--path", help="path of the WebSocket endpoint (default /ws)")
     serving.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM; with --tls-key: wss")
     serving.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
     serving.add_argument("--config", metavar="FILE", type=Path, help="settings, TOML")
-    serving.add_argument("--origins", metavar="ORIGIN,…", help="origins besides our own whose pages may connect")
+    serving.add_argument(
+        "--origins", metavar="ORIGIN,…", help="origins besides our own whose pages may connect"
+    )
     serving.add_argument("--static", metavar="PREFIX=DIR,…", help="serve files under URL prefixes")
-    serving.add_argument("--log-level", metavar="LEVEL", help=f"one of {', '.join(LOG_LEVELS)} (default info)")
+    serving.add_argument(
+        "--log-level", metavar="LEVEL", help=f"one of {', '.join(LOG_LEVELS)} (default info)"
+    )
     serving.add_argument(
         "--set",
         action="append",
@@ -90,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     checking = commands.add_parser(
         "check",
         help="show an app's routes, pools and rules",
-        description="Show an app's routes, pools and rules. Exit status 1 when its handlers do not hold together.",
+        description="Show an app's routes, pools and rules. Exit status 1 when its handlers "
+        "do not hold together.",
     )
     checking.add_argument("app", metavar="MODULE:APP", help="where the StompApp is")
     checking.set_defaults(run=_check)
@@ -100,8 +109,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_connection_options(sending)
     sending.add_argument("destination", metavar="DEST", help="as /topic/news or /app/chat/lobby")
-    sending.add_argument("body", nargs="?", metavar="BODY", help="text, @FILE for a file's content, - for standard input")
-    sending.add_argument("--content-type", help="default: application/json when BODY is JSON, else text/plain")
+    sending.add_argument(
+        "body", nargs="?", metavar="BODY", help="text, @FILE for a file's content, - for standard input"
+    )
+    sending.add_argument(
+        "--content-type", help="default: application/json when BODY is JSON, else text/plain"
+    )
     sending.set_defaults(run=_send)
 
     subscribing = commands.add_parser(
@@ -145,7 +158,9 @@ def load_app(name: str) -> StompApp:
     app = getattr(module, attribute, None)
     if not isinstance(app, StompApp):
         found = "nothing" if app is None else type(app).__name__
-        raise UsageError(f"{name!r}: expected a StompApp called {attribute!r} in {module_name}, found {found}")
+        raise UsageError(
+            f"{name!r}: expected a StompApp called {attribute!r} in {module_name}, found {found}"
+        )
     return app
 
 
@@ -162,7 +177,9 @@ def _serve(options: argparse.Namespace) -> int:
         overrides[name] = value
     config = load_config(file=options.config, environ=os.environ, overrides=overrides)
     logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+        level=config.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
     )
     app = None if options.app is None else load_app(options.app)
     return trio.run(_serve_until_signalled, app, config)
@@ -181,12 +198,10 @@ async def _serve_until_signalled(app: StompApp | None, config: ServerConfig) -> 
     return 0 if is_clean else EXIT_FAILED
 
 
-async def _drain_when_signalled(
-    signals: trio.abc.AsyncIterator[int] | object, server: Server, scope: trio.CancelScope
-) -> None:
+async def _drain_when_signalled(signals: AsyncIterator[int], server: Server, scope: trio.CancelScope) -> None:
     received = 0
     async with trio.open_nursery() as nursery:
-        async for _ in signals:  # type: ignore[attr-defined]  # trio gives it no public name
+        async for _ in signals:
             received += 1
             if received == 1:
                 nursery.start_soon(server.drain)
@@ -245,9 +260,15 @@ async def _print_messages(options: argparse.Namespace) -> None:
                     return
 
     async with open_client(options.url, login=options.login, passcode=_passcode(options)) as client:
-        async with trio.open_nursery() as nursery:
-            for destination in options.destinations:
-                nursery.start_soon(show, client, destination, nursery.cancel_scope)
+        await _for_each(options.destinations, partial(show, client))
+
+
+async def _for_each(
+    destinations: Sequence[str], show: Callable[[str, trio.CancelScope], Awaitable[None]]
+) -> None:
+    async with trio.open_nursery() as nursery:
+        for destination in destinations:
+            nursery.start_soon(show, destination, nursery.cancel_scope)
 
 
 def _body(text: str | None) -> bytes:
@@ -261,8 +282,6 @@ def _body(text: str | None) -> bytes:
 
 
 def _guess_content_type(body: bytes) -> str:
-    import json  # noqa: PLC0415  (only `send` needs it)
-
     try:
         json.loads(body)
     except ValueError:

@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 class TrioStompError(Exception):
     """The base of all of them::
 
-        TrioStompError
-        ├── ProtocolError
-        │   ├── LocalProtocolError      this side broke the rules of STOMP
-        │   └── RemoteProtocolError     the peer did
-        ├── DestinationError            a destination or pattern is malformed or out of place
-        ├── ConversionError             a payload does not fit its type
-        ├── AccessDenied                a rule forbids it
-        ├── ConnectRefused              raise it in on_connect
-        ├── OverloadedError             a pool has no room for another call
-        ├── HandlerTimeout              a handler took longer than its route allows
-        ├── HandlerSignatureError       a handler's parameters cannot be filled
-        ├── ConfigError                 a setting is unknown or out of range
-        ├── ConnectionLost              client: the connection has ended
-        │   └── HandshakeRefused        client: the server did not accept the WebSocket
-        ├── ServerError                 client: the server sent ERROR
-        └── ReceiptTimeout              client: no RECEIPT came in time
+    TrioStompError
+    ├── ProtocolError
+    │   ├── LocalProtocolError      this side broke the rules of STOMP
+    │   └── RemoteProtocolError     the peer did
+    ├── DestinationError            a destination or pattern is malformed or out of place
+    ├── ConversionError             a payload does not fit its type
+    ├── AccessDenied                a rule forbids it
+    ├── ConnectRefused              raise it in on_connect
+    ├── OverloadedError             a pool has no room for another call
+    ├── HandlerTimeout              a handler took longer than its route allows
+    ├── HandlerSignatureError       a handler's parameters cannot be filled
+    ├── ConfigError                 a setting is unknown or out of range
+    ├── ConnectionLost              client: the connection has ended
+    │   └── HandshakeRefused        client: the server did not accept the WebSocket
+    ├── ServerError                 client: the server sent ERROR
+    └── ReceiptTimeout              client: no RECEIPT came in time
     """
 
 

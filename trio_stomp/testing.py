@@ -37,7 +37,7 @@ class TestServer:
         """The server's numbers at this moment."""
         return self.server.statistics()
 
-    def connect(self, *, remote: str = "test") -> trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream]:
+    def connect(self, *, remote: str = "test") -> trio.abc.Stream:
         """A raw connection to the front door: bytes in, bytes out."""
         ours, theirs = trio.testing.memory_stream_pair()
         self._nursery.start_soon(self.server.serve_stream, theirs, remote)

@@ -13,7 +13,16 @@ from trio_stomp.errors import LocalProtocolError
 from trio_stomp.stomp.frames import Version, encode_headers, expressible
 
 RESERVED = frozenset(
-    ("destination", "message-id", "subscription", "content-length", "ack", "receipt", "transaction", "redelivered")
+    (
+        "destination",
+        "message-id",
+        "subscription",
+        "content-length",
+        "ack",
+        "receipt",
+        "transaction",
+        "redelivered",
+    )
 )
 """Headers of a SEND that are not copied to its MESSAGEs (DESIGN section 4)."""
 

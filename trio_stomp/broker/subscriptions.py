@@ -141,4 +141,3 @@ class SubscriptionIndex:
             if node.children or node.here or node.rest:
                 return
             del path[depth - 1].children[segments[depth - 1]]
-

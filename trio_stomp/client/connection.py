@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -80,7 +81,7 @@ class Connection:
         try:
             await self._queue.send(frame)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise self.failure or ConnectionLost("connection lost") from None
+            raise self._why() from None
 
     def next_receipt(self) -> str:
         """A receipt id that was not used on this connection."""
@@ -139,6 +140,9 @@ class Connection:
             assert self.failure is not None
             raise self.failure
 
+    def _why(self) -> TrioStompError:
+        return ConnectionLost("connection lost") if self.failure is None else self.failure
+
     async def _read(self) -> None:
         protocol = self.protocol
         while True:
@@ -151,10 +155,8 @@ class Connection:
             case "MESSAGE":
                 sink = self._sinks.get(frame.headers.get("subscription", ""))
                 if sink is not None:
-                    try:
+                    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # unsubscribed
                         await sink.send(frame)
-                    except (trio.BrokenResourceError, trio.ClosedResourceError):
-                        pass  # unsubscribed meanwhile
             case "RECEIPT":
                 event = self._receipts.get(frame.headers["receipt-id"])
                 if event is not None:

@@ -22,6 +22,7 @@ from trio_stomp.server.heartbeat import HeartBeats
 from trio_stomp.stomp.frames import Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat
 
+
 class Core:
     """One server's broker, pools, numbers and limits; `Core` starts no task.
 

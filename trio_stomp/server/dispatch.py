@@ -85,7 +85,9 @@ class Dispatcher:
                 raise RemoteProtocolError(f"no handler for {destination!r}", frame=frame, close_code=1008)
             if not app.may_send(destination):
                 self._metrics.access_denied += 1
-                raise RemoteProtocolError(f"no access to send to {destination!r}", frame=frame, close_code=1008)
+                raise RemoteProtocolError(
+                    f"no access to send to {destination!r}", frame=frame, close_code=1008
+                )
         self._check_prefix(destination, frame)
         self._broker.put(Publish(destination, frame.body, frame.headers))
         if "receipt" in frame.headers:
@@ -157,7 +159,11 @@ class Dispatcher:
     def _check_prefix(self, destination: str, frame: Frame) -> None:
         if destination.startswith(self._prefixes):
             return
-        if frame.command == "SEND" and destination.startswith(USER_PREFIX + "/") and destination.count("/") > 3:
+        if (
+            frame.command == "SEND"
+            and destination.startswith(USER_PREFIX + "/")
+            and destination.count("/") > 3
+        ):
             return  # /user/{name}/queue/x
         expected = ", ".join((*self._prefixes, USER_PREFIX + "/"))
         raise RemoteProtocolError(

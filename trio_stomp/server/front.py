@@ -8,6 +8,7 @@ Rule 2: HTTP is answered in every state; only upgrades are refused while drainin
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import trio
@@ -131,7 +132,7 @@ class FrontDoor:
         return 200, response(200, content, content_type=content_type_of(path), is_head=is_head)
 
 
-def _read_static(static: dict[str, str], path: str) -> tuple[Path, bytes] | None:
+def _read_static(static: Mapping[str, str], path: str) -> tuple[Path, bytes] | None:
     found = resolve_static(static, path)
     try:
         return None if found is None else (found, found.read_bytes())

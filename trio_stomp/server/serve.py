@@ -7,6 +7,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import ip_address
+from typing import Any
 
 import attrs
 import trio
@@ -76,8 +77,7 @@ class Server:
             raise RuntimeError("this server does not listen on a socket")
         listener = self.listeners[0]
         is_tls = isinstance(listener, trio.SSLListener)
-        plain = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
-        host, port = plain.socket.getsockname()[:2]
+        host, port = _address(listener)[:2]
         shown = f"[{host}]" if ":" in host else host
         return f"{'wss' if is_tls else 'ws'}://{shown}:{port}{self.config.path}"
 
@@ -168,7 +168,7 @@ async def serve(
         server.listeners = listeners
         _warn_if_open_to_all(app, server)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.serve_listeners, server.serve_stream, listeners)
+            nursery.start_soon(_accept, server, listeners)
             task_status.started(server)
             await server.wait_stopped()
             nursery.cancel_scope.cancel()
@@ -194,10 +194,21 @@ async def open_listeners(config: ServerConfig, ssl_context: ssl.SSLContext | Non
     )
 
 
+async def _accept(server: Server, listeners: Sequence[Listener]) -> None:
+    """Serve whoever connects; trio's loop goes on after EMFILE and its like."""
+    await trio.serve_listeners(server.serve_stream, list(listeners))
+
+
+def _address(listener: Listener) -> tuple[Any, ...]:
+    plain = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+    assert isinstance(plain, trio.SocketListener)
+    address: tuple[Any, ...] = plain.socket.getsockname()
+    return address
+
+
 def _warn_if_open_to_all(app: StompApp | None, server: Server) -> None:
     for listener in server.listeners:
-        plain = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
-        host = plain.socket.getsockname()[0]
+        host = _address(listener)[0]
         try:
             is_loopback = ip_address(host).is_loopback
         except ValueError:  # a Unix socket

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from trio_stomp.app.session import ConnectRequest, Session
-from trio_stomp.broker.commands import Detach, Encoding, Reply, Subscriber
+from trio_stomp.broker.commands import Detach, Reply, Subscriber
 from trio_stomp.channels.outbox import Outbox
 from trio_stomp.errors import ConnectRefused, RemoteProtocolError
 from trio_stomp.messages.message import User
@@ -304,8 +304,10 @@ class SessionTask:
         self._scope.deadline = min(self._scope.deadline, deadline)
 
     def _overflowed(self) -> None:
-        """Its outbox had no room: the slow-consumer policy is to disconnect (the broker's task calls this)."""
-        text = f"too slow: more than {self.outbox.max_bytes} bytes or {self.outbox.max_messages} messages waited"
+        """Its outbox had no room: disconnect, the slow-consumer policy. The broker's task calls this."""
+        text = (
+            f"too slow: more than {self.outbox.max_bytes} bytes or {self.outbox.max_messages} messages waited"
+        )
         self._core.metrics.limit("outbox.bytes")
         logger.warning("session %s: %s", self.id, text)
         last_words = self._wire(self.protocol.error(text))

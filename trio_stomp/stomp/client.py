@@ -179,7 +179,11 @@ class ClientProtocol:
             raise RemoteProtocolError(f"{frame.command} before CONNECT", frame=frame)
         needs = _NEEDS.get(frame.command)
         if needs is None:
-            text = "a second CONNECTED" if frame.command == "CONNECTED" else f"{frame.command} is for clients to send"
+            text = (
+                "a second CONNECTED"
+                if frame.command == "CONNECTED"
+                else f"{frame.command} is for clients to send"
+            )
             raise RemoteProtocolError(text, frame=frame)
         if frame.command == "MESSAGE" and self.version is not Version.V1_0:
             needs = (*needs, "subscription")
@@ -208,7 +212,9 @@ class ClientProtocol:
                 if "subscription" in known:
                     own["subscription"] = known["subscription"]
         except KeyError as error:
-            raise LocalProtocolError(f"the message cannot be acknowledged: it has no {error} header") from None
+            raise LocalProtocolError(
+                f"the message cannot be acknowledged: it has no {error} header"
+            ) from None
         return self._encode(command, own, headers)
 
     def _end_transaction(self, command: str, transaction: str, headers: Mapping[str, str] | None) -> bytes:

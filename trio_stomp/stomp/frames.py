@@ -31,9 +31,21 @@ class Version(enum.Enum):
 
 
 CLIENT_COMMANDS: Final = frozenset(
-    "CONNECT STOMP SEND SUBSCRIBE UNSUBSCRIBE ACK NACK BEGIN COMMIT ABORT DISCONNECT".split()
+    [
+        "CONNECT",
+        "STOMP",
+        "SEND",
+        "SUBSCRIBE",
+        "UNSUBSCRIBE",
+        "ACK",
+        "NACK",
+        "BEGIN",
+        "COMMIT",
+        "ABORT",
+        "DISCONNECT",
+    ]
 )
-SERVER_COMMANDS: Final = frozenset("CONNECTED MESSAGE RECEIPT ERROR".split())
+SERVER_COMMANDS: Final = frozenset(["CONNECTED", "MESSAGE", "RECEIPT", "ERROR"])
 WITH_BODY: Final = frozenset(("SEND", "MESSAGE", "ERROR"))
 """The only frames that may have a body (STOMP 1.2, Body)."""
 UNESCAPED: Final = frozenset(("CONNECT", "STOMP", "CONNECTED"))

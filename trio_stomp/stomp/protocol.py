@@ -115,7 +115,8 @@ def read_heart_beat(frame: Frame) -> HeartBeat:
     found = _HEART_BEAT.match(text)
     if found is None:
         raise RemoteProtocolError(
-            f"heart-beat {text[:40]!r} is not two numbers of milliseconds (STOMP 1.2, Heart-beating)", frame=frame
+            f"heart-beat {text[:40]!r} is not two numbers of milliseconds (STOMP 1.2, Heart-beating)",
+            frame=frame,
         )
     return HeartBeat(int(found[1]) / 1000, int(found[2]) / 1000)
 
@@ -171,7 +172,7 @@ class ServerProtocol:
         limits_before: Limits,
         limits: Limits,
         max_subscriptions: int = 1000,
-        heart_beat: HeartBeat = HeartBeat(10.0, 10.0),  # noqa: B008  (frozen)
+        heart_beat: HeartBeat = HeartBeat(10.0, 10.0),
         server_name: str = "trio-stomp",
     ) -> None:
         self._decoder = FrameDecoder(limits_before)
@@ -278,7 +279,11 @@ class ServerProtocol:
     def _negotiate(self, frame: Frame) -> None:
         """Settle version and heart-beat of a CONNECT."""
         if frame.command not in ("CONNECT", "STOMP"):
-            text = f"{frame.command} before CONNECT" if frame.command in CLIENT_COMMANDS else _only_servers(frame)
+            text = (
+                f"{frame.command} before CONNECT"
+                if frame.command in CLIENT_COMMANDS
+                else _only_servers(frame)
+            )
             raise RemoteProtocolError(text, frame=frame)
         if frame.body:
             raise RemoteProtocolError(f"a {frame.command} frame has no body", frame=frame)
@@ -355,7 +360,9 @@ class ServerProtocol:
         key = subscription_key(frame, version)
         if key in self.subscriptions:
             shown = key.removeprefix("\0")
-            raise RemoteProtocolError(f"subscription {shown!r} exists already (STOMP 1.2, SUBSCRIBE)", frame=frame)
+            raise RemoteProtocolError(
+                f"subscription {shown!r} exists already (STOMP 1.2, SUBSCRIBE)", frame=frame
+            )
         if len(self.subscriptions) >= self._max_subscriptions:
             raise RemoteProtocolError(
                 f"more than {self._max_subscriptions} subscriptions", frame=frame, close_code=1008
@@ -364,7 +371,9 @@ class ServerProtocol:
 
     def _check_unsubscribe(self, frame: Frame) -> None:
         if "id" not in frame.headers and "destination" not in frame.headers:
-            raise RemoteProtocolError("UNSUBSCRIBE has neither 'id' nor 'destination' (STOMP 1.0)", frame=frame)
+            raise RemoteProtocolError(
+                "UNSUBSCRIBE has neither 'id' nor 'destination' (STOMP 1.0)", frame=frame
+            )
         key = subscription_key(frame, self.version)
         if key not in self.subscriptions:
             shown = key.removeprefix("\0")
@@ -379,4 +388,3 @@ class ServerProtocol:
 
 def _only_servers(frame: Frame) -> str:
     return f"{frame.command} is for servers to send"
-

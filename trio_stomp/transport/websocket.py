@@ -12,6 +12,7 @@ The table of DESIGN section 6 says what each of these is for.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -87,15 +88,11 @@ class WebSocketTransport:
         self._items = []
         if not self._cutter.marks:
             return items  # type: ignore[return-value]  # no marks: all are bytes
-        for at, item in enumerate(items):
-            if not isinstance(item, bytes):
-                break
-        else:
-            return items  # type: ignore[return-value]  # the loop has just looked
-        if at:
-            self._items = items[at:]
-            return items[:at]  # type: ignore[return-value]  # the loop has just looked
-        self._items = items[1:]
+        whole = list(itertools.takewhile(lambda item: isinstance(item, bytes), items))
+        if whole or not items:
+            self._items = items[len(whole) :]
+            return whole  # type: ignore[return-value]  # all are bytes
+        item, *self._items = items
         self._cutter.marks -= 1
         if isinstance(item, Violation):
             raise RemoteProtocolError(item.reason, close_code=item.close_code)
@@ -285,7 +282,9 @@ class _LibraryStream(trio.abc.Stream):
 class ClientTransport:
     """The client's end of one WebSocket connection: whole messages in and out."""
 
-    def __init__(self, websocket: trio_websocket.WebSocketConnection, wire: WireStream, config: WebSocketConfig) -> None:
+    def __init__(
+        self, websocket: trio_websocket.WebSocketConnection, wire: WireStream, config: WebSocketConfig
+    ) -> None:
         self._websocket = websocket
         self._wire = wire
         self._config = config
@@ -374,7 +373,7 @@ async def connect_websocket(
                     host,
                     resource,
                     subprotocols=subprotocols,
-                    extra_headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in headers],
+                    extra_headers=[(name.encode(), value.encode()) for name, value in headers],
                     message_queue_size=1,
                     max_message_size=config.message,
                     receive_buffer_size=RECEIVE_BYTES,
@@ -434,7 +433,8 @@ def _first(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> trio
 
 def _refused(error: trio_websocket.ConnectionRejected) -> HandshakeRefused:
     body = (error.body or b"").decode("utf-8", "replace").strip()
-    return HandshakeRefused(error.status_code, body, {k.decode("latin-1"): v.decode("latin-1") for k, v in error.headers})
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in error.headers}
+    return HandshakeRefused(error.status_code, body, headers)
 
 
 def _lost(error: trio_websocket.ConnectionClosed) -> ConnectionLost:
