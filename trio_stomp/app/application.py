@@ -267,7 +267,9 @@ class StompApp(Routes):
     async def run_blocking(
         self, fn: Callable[..., T], *args: object, pool: PoolDeclaration | str = DEFAULT_POOL
     ) -> T:
-        """Call ``fn(*args)`` in a thread of a pool and return what it returns; cancelling waits for its end.
+        """Call ``fn(*args)`` in a thread of a pool and return what it returns.
+
+        Cancelling returns at once and abandons the call; its thread counts as busy until it ends.
 
         Raises:
             OverloadedError: the pool is full. Whatever ``fn`` raises is passed on.

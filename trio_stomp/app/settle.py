@@ -133,7 +133,7 @@ class Settlement:
 
     def _route(self, declaration: Declaration, where: str, offer: Offer) -> Route:
         template = Template.parse(declaration.destination, self.separator)
-        self._check_place(where, declaration.destination, template)
+        self._check_place(where, declaration.destination)
         send_to = self._templates(declaration.send_to)
         for target in send_to:
             for variable in target.variables:
@@ -162,9 +162,9 @@ class Settlement:
     def _templates(self, texts: Sequence[str]) -> tuple[Template, ...]:
         return tuple(Template.parse(text, self.separator) for text in texts)
 
-    def _check_place(self, where: str, destination: str, template: Template) -> None:
+    def _check_place(self, where: str, destination: str) -> None:
         head = first_segment(destination)
-        if "{" in head or len(template.segments) < 3:
+        if "{" in head or len(destination) <= len(head) + 1:
             raise HandlerSignatureError(
                 f"{where}: expected a fixed first segment, the app's, and more after it, as '/app/chat'"
             )
