@@ -95,19 +95,23 @@ def test_binary_need_not_be_utf8() -> None:
 
 def test_a_message_in_pieces_is_limited_in_bytes() -> None:
     data = client_frame(b"x" * 600, final=False) + client_frame(b"x" * 600, 0)
-    assert fed(data, message_bytes=1000).items[-1] == Violation(1009, "a message of more than 1000 bytes")
+    assert fed(data, message_bytes=1000).items[-1] == Violation(
+        1009, "a message of more than 1000 bytes", "websocket.message"
+    )
 
 
 def test_a_message_too_big_is_refused_at_its_header_before_its_bytes_come() -> None:
     made = cutter(message_bytes=1000)
     made.feed(client_frame(b"x" * 70000)[:14])
-    assert made.items == [Violation(1009, "a message of more than 1000 bytes")]
+    assert made.items == [Violation(1009, "a message of more than 1000 bytes", "websocket.message")]
     assert not made.passed
 
 
 def test_empty_fragments_are_counted() -> None:
     data = client_frame(b"", final=False) + client_frame(b"", 0, final=False) * 20
-    assert fed(data).items[-1] == Violation(1008, "a message of more than 16 fragments")
+    assert fed(data).items[-1] == Violation(
+        1008, "a message of more than 16 fragments", "websocket.fragments"
+    )
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class RemoteProtocolError(ProtocolError):
         frame: the frame in question, if there is one.
         close_code: 1002 protocol, 1007 text that is not UTF-8, 1008 policy, 1009 too big, 1011 our fault.
         headers: headers that belong into the ERROR frame, such as ``version``.
+        limit: the setting whose limit was reached, as ``stomp.body``; None when it was none.
     """
 
     def __init__(
@@ -59,9 +60,11 @@ class RemoteProtocolError(ProtocolError):
         frame: Frame | None = None,
         close_code: int = 1002,
         headers: Mapping[str, str] | None = None,
+        limit: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
+        self.limit = limit
         self.frame = frame
         self.close_code = close_code
         self.headers: Mapping[str, str] = headers or {}

@@ -10,6 +10,7 @@ one write of many deliveries (PERFORMANCE.md: a factor of 10).
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -34,6 +35,8 @@ from trio_stomp.channels.inbox import Inbox
 from trio_stomp.channels.outbox import Outbox
 from trio_stomp.config import BrokerConfig
 from trio_stomp.metrics import Metrics
+
+logger = logging.getLogger("trio_stomp.broker")
 
 QUEUE_PREFIX = "/queue/"
 """Destinations of which a message goes to one subscriber, in turn (DESIGN section 4)."""
@@ -93,7 +96,11 @@ class SimpleBroker:
             since_flush, flushed_at = 0, now()
             while commands:
                 for command in commands:
-                    actions[type(command)](command)
+                    try:
+                        actions[type(command)](command)
+                    except Exception:  # one command's trouble stays its own
+                        self._metrics.internal_errors += 1
+                        logger.exception("the broker failed at a %s", type(command).__name__)
                     since_flush += 1
                     if self._late or since_flush >= config.flush_messages:
                         is_due = True
@@ -138,6 +145,7 @@ class SimpleBroker:
                 continue
             if subscriber.outbox.offer(frame):
                 self._touch(subscriber.outbox)
+                self._metrics.frames_out += 1
             else:
                 self._metrics.outbox_overflows += 1
                 self._forget(subscriber)
@@ -201,6 +209,7 @@ class SimpleBroker:
             count += 1
         self._offers += count
         self._metrics.messages_delivered += count
+        self._metrics.frames_out += count
 
     def _subscribe(self, command: Subscribe) -> None:
         subscriber = command.subscriber
@@ -225,6 +234,7 @@ class SimpleBroker:
         subscriber = command.subscriber
         if subscriber.outbox.offer(command.frame):
             self._touch(subscriber.outbox)
+            self._metrics.frames_out += 1
         else:
             self._late.append((subscriber, command.frame))
 

@@ -64,6 +64,7 @@ class Core:
         self.metrics.subscriptions = self.broker.subscription_count
         self.metrics.broker_inbox = len(self.broker.inbox)
         self.metrics.broker_inbox_full = self.broker.inbox.full_waits
+        self.metrics.limit_hits["broker.inbox"] = self.broker.inbox.full_waits
 
     async def authenticate(self, request: ConnectRequest) -> User | None:
         """Ask the app who this is; None without an app, or when it does not say.

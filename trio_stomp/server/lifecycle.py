@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import trio
 
+from trio_stomp.metrics import Metrics
 from trio_stomp.server.session import SessionTask
 from trio_stomp.transport.http import HttpError
 
@@ -34,8 +35,9 @@ class Lifecycle:
         timeout: seconds that sessions have for ending by themselves when draining.
     """
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, metrics: Metrics) -> None:
         self._timeout = timeout
+        self._metrics = metrics
         self._sessions: dict[str, SessionTask] = {}
         self._stopped = trio.Event()
         self._empty = trio.Event()
@@ -92,6 +94,7 @@ class Lifecycle:
         left = len(self._sessions)
         if left:
             self.was_cut = True
+            self._metrics.limit("shutdown.timeout")
             logger.warning("%d sessions did not end within %g seconds and are cut", left, self._timeout)
         self.move_to(State.STOPPED)
         return not left

@@ -122,7 +122,7 @@ async def open_server(app: StompApp | None, config: ServerConfig | None = None) 
         HandlerSignatureError: the app's handlers do not hold together.
     """
     core = Core(app, config or ServerConfig())
-    lifecycle = Lifecycle(core.config.shutdown.timeout)
+    lifecycle = Lifecycle(core.config.shutdown.timeout, core.metrics)
     async with contextlib.AsyncExitStack() as stack:
         if app is not None and core.app is not None:
             app.bind(Publisher(core))

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 import attrs
 import trio
@@ -36,6 +37,9 @@ OVERFLOW_CODE = 4500
 """Close code of a client that did not keep up; Spring's SESSION_NOT_RELIABLE."""
 _EARLY = 0.9
 """A heart-beat goes out after this share of what was promised: it is due at the peer by then."""
+
+_BEFORE: Final[Mapping[str, str]] = MappingProxyType({"stomp.body": "stomp.body_before_connected"})
+"""Limits that have another name before CONNECTED."""
 
 
 @attrs.frozen
@@ -84,6 +88,7 @@ class SessionTask:
         self.nursery: trio.Nursery
         self._scope = trio.CancelScope()
         self._ending: _Ending | None = None
+        self._is_connected = False
         self._is_waiting = False
         self._running = 0
         self._all_done: trio.Event | None = None
@@ -243,7 +248,9 @@ class SessionTask:
         )
         connected = protocol.accept(session=self.id, user_name=user.name if user is not None else None)
         self._transport.limit_messages(core.config.websocket.message)
+        self._is_connected = True
         core.metrics.sessions_connected += 1
+        core.metrics.frames_out += 1
         self.outbox.offer(self._wire(connected))
         self.outbox.flush()
         wire, beat = self._transport.wire, protocol.heart_beat
@@ -308,7 +315,8 @@ class SessionTask:
         text = (
             f"too slow: more than {self.outbox.max_bytes} bytes or {self.outbox.max_messages} messages waited"
         )
-        self._core.metrics.limit("outbox.bytes")
+        full = "messages" if len(self.outbox.pending) >= self.outbox.max_messages else "bytes"
+        self._core.metrics.limit(f"outbox.{full}")
         logger.warning("session %s: %s", self.id, text)
         last_words = self._wire(self.protocol.error(text))
         self.outbox.discard(OVERFLOW_CODE, "too slow", last_words=last_words)
@@ -318,6 +326,8 @@ class SessionTask:
     def _say_error(self, error: RemoteProtocolError) -> None:
         metrics = self._core.metrics
         metrics.protocol_errors += 1
+        if error.limit is not None:
+            metrics.limit(error.limit if self._is_connected else _BEFORE.get(error.limit, error.limit))
         logger.info("session %s: %s", self.id, error)
         frame = error.frame
         receipt_id = None if frame is None else frame.headers.get("receipt")

@@ -392,15 +392,22 @@ class FrameDecoder:
 
     def _line_too_long(self) -> RemoteProtocolError:
         return RemoteProtocolError(
-            f"a header line of more than {self.limits.header_line} bytes", close_code=1009
+            f"a header line of more than {self.limits.header_line} bytes",
+            close_code=1009,
+            limit="stomp.header_line",
         )
 
     def _too_many_headers(self) -> RemoteProtocolError:
-        return RemoteProtocolError(f"more than {self.limits.headers} headers", close_code=1009)
+        return RemoteProtocolError(
+            f"more than {self.limits.headers} headers", close_code=1009, limit="stomp.headers"
+        )
 
     def _body_too_big(self, what: str) -> RemoteProtocolError:
         return RemoteProtocolError(
-            f"{what} is over the limit of {self.limits.body} bytes", frame=self._frame, close_code=1009
+            f"{what} is over the limit of {self.limits.body} bytes",
+            frame=self._frame,
+            close_code=1009,
+            limit="stomp.body",
         )
 
 

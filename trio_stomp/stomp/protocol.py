@@ -365,7 +365,10 @@ class ServerProtocol:
             )
         if len(self.subscriptions) >= self._max_subscriptions:
             raise RemoteProtocolError(
-                f"more than {self._max_subscriptions} subscriptions", frame=frame, close_code=1008
+                f"more than {self._max_subscriptions} subscriptions",
+                frame=frame,
+                close_code=1008,
+                limit="stomp.subscriptions",
             )
         self.subscriptions[key] = headers["destination"]
 

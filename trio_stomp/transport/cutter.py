@@ -41,6 +41,8 @@ class Violation:
 
     close_code: int
     reason: str
+    limit: str | None = None
+    """The setting in question, if it was a limit."""
 
 
 Item = bytes | Passed | Violation
@@ -210,10 +212,12 @@ class FrameCutter:
         self._message_size += length
         self._message_frames += 1
         if self._message_size > self.message_bytes:
-            self._violate(1009, f"a message of more than {self.message_bytes} bytes")
+            text = f"a message of more than {self.message_bytes} bytes"
+            self._violate(1009, text, "websocket.message")
             return None
         if self._message_frames > self._fragments:
-            self._violate(1008, f"a message of more than {self._fragments} fragments")
+            text = f"a message of more than {self._fragments} fragments"
+            self._violate(1008, text, "websocket.fragments")
             return None
         if opcode:
             self.items.append(Passed.MESSAGE)
@@ -238,9 +242,9 @@ class FrameCutter:
             self.close = bytes(self._close)
             self._discards = True
 
-    def _violate(self, close_code: int, reason: str) -> None:
+    def _violate(self, close_code: int, reason: str, limit: str | None = None) -> None:
         """Nothing after this is looked at."""
-        self.items.append(Violation(close_code, reason))
+        self.items.append(Violation(close_code, reason, limit))
         self.marks += 1
         self._discards = True
 

@@ -167,4 +167,5 @@ class WireStream(trio.abc.Stream):
 
     def _timed_out(self) -> None:
         self._metrics.write_timeouts += 1
+        self._metrics.limit("outbox.write_timeout")
         raise trio.BrokenResourceError(f"the peer took nothing for {self._write_timeout:g} seconds")

@@ -95,7 +95,7 @@ class WebSocketTransport:
         item, *self._items = items
         self._cutter.marks -= 1
         if isinstance(item, Violation):
-            raise RemoteProtocolError(item.reason, close_code=item.close_code)
+            raise RemoteProtocolError(item.reason, close_code=item.close_code, limit=item.limit)
         if item is Passed.CLOSE:
             return []
         assert self._websocket is not None
