@@ -417,3 +417,12 @@ def test_types_are_called_what_people_call_them() -> None:
     assert type_name(int | None) == "int | None"
     assert type_name(dict[str, tuple[Say, ...]]) == "dict[str, tuple[Say, ...]]"
     assert type_name(Annotated[Say, 1]) == "Say"
+
+
+@pytest.mark.parametrize("text", ["1_0", " 1", "+1", "\u0661", "1.0", "", "9" * 101])
+def test_one_number_has_one_text(text: str) -> None:
+    hook = Converter().text_hook(int)
+    assert hook is not None
+    assert (hook("-12"), hook("7")) == (-12, 7)
+    with pytest.raises(ConversionError):
+        hook(text)

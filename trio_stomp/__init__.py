@@ -3,7 +3,7 @@
 Everything public is here or in `trio_stomp.testing`.
 """
 
-from trio_stomp._version import __version__
+from trio_stomp.version import __version__
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.handlers import Header
 from trio_stomp.app.router import Router

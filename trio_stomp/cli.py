@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trio
 
-from trio_stomp._version import __version__
+from trio_stomp.version import __version__
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.routes import DEFAULT_POOL
 from trio_stomp.client.client import Client, open_client

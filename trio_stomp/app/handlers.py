@@ -334,7 +334,7 @@ def _payload(parameter: inspect.Parameter, annotation: Any, offer: Offer) -> tup
     if annotation is _EMPTY:
         raise TypeError("it is left as the payload and needs an annotation that says of what type")
     try:
-        hook = offer.converter.structure_hook(annotation)
+        hook = offer.converter.reader(annotation)
     except TypeError as error:
         raise TypeError(f"it is left as the payload, but {error} (and no lifespan yields one)") from error
     source = f"the payload as {type_name(annotation)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import types
 import uuid
 from collections.abc import Callable
@@ -34,6 +35,7 @@ JSON: Final = "application/json"
 _UTF8: Final = frozenset(("utf-8", "utf8", "us-ascii", "ascii"))
 _TRUE: Final = frozenset(("true", "1", "yes", "on"))
 _FALSE: Final = frozenset(("false", "0", "no", "off"))
+_INTEGER: Final = re.compile(r"-?[0-9]{1,100}")
 
 _SAY_WHERE: Final = 8192
 """Bytes of the largest body whose problems are all looked for, and told by their paths. cattrs takes 25 us
@@ -85,8 +87,6 @@ class Converter:
 
         return from_text
 
-    structure_hook = reader  # until its callers say reader
-
     def text_hook(self, annotation: Any) -> TextHook | None:
         """What turns a header or destination variable into ``annotation``'s values; None: as it is.
 
@@ -105,7 +105,9 @@ class Converter:
             return None
         if inner is bool:
             convert = _bool
-        elif inner in (int, float, uuid.UUID):
+        elif inner is int:
+            convert = _int
+        elif inner in (float, uuid.UUID):
             convert = inner
         elif isinstance(inner, type) and issubclass(inner, enum.Enum):
             members = {str(member.value): member for member in inner}
@@ -291,6 +293,13 @@ def _bool(text: str) -> bool:
     if lower in _FALSE:
         return False
     raise ValueError(text)
+
+
+def _int(text: str) -> int:
+    """One text for one number: Python's int() also takes ``1_0``, blanks and other scripts' digits."""
+    if _INTEGER.fullmatch(text) is None:
+        raise ValueError(text)
+    return int(text)
 
 
 def _problems(error: Exception, name: str) -> list[str]:

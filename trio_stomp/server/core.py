@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from trio_stomp._version import __version__
+from trio_stomp.version import __version__
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.compiled import CompiledApp
 from trio_stomp.app.session import ConnectRequest
