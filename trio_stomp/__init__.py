@@ -3,7 +3,6 @@
 Everything public is here or in `trio_stomp.testing`.
 """
 
-from trio_stomp.version import __version__
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.handlers import Header
 from trio_stomp.app.router import Router
@@ -45,6 +44,7 @@ from trio_stomp.server.lifecycle import State
 from trio_stomp.server.serve import Server, ServerStatistics, open_server, serve
 from trio_stomp.settings import load_config
 from trio_stomp.stomp.frames import Version
+from trio_stomp.version import __version__
 
 __all__ = [
     "AccessDenied",

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import trio
 
-from trio_stomp.version import __version__
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.routes import DEFAULT_POOL
 from trio_stomp.client.client import Client, open_client
@@ -27,6 +26,7 @@ from trio_stomp.config import LOG_LEVELS, ServerConfig
 from trio_stomp.errors import TrioStompError
 from trio_stomp.server.serve import Server, serve
 from trio_stomp.settings import load_config
+from trio_stomp.version import __version__
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

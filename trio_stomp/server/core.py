@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import trio
 
-from trio_stomp.version import __version__
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.compiled import CompiledApp
 from trio_stomp.app.session import ConnectRequest
@@ -21,6 +20,7 @@ from trio_stomp.server.dispatch import Dispatcher
 from trio_stomp.server.heartbeat import HeartBeats
 from trio_stomp.stomp.frames import Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat
+from trio_stomp.version import __version__
 
 
 class Core:

@@ -61,6 +61,7 @@ class WebSocketTransport:
         )
         self._below = _LibraryStream(wire, self._cutter, self._inbox, head, rest, config)
         self._items: list[Item] = []
+        self._peer_closed = False
         self._websocket: trio_websocket.WebSocketConnection | None = None
 
     @property
@@ -97,6 +98,7 @@ class WebSocketTransport:
         if isinstance(item, Violation):
             raise RemoteProtocolError(item.reason, close_code=item.close_code, limit=item.limit)
         if item is Passed.CLOSE:
+            self._peer_closed = True
             return []
         assert self._websocket is not None
         try:
@@ -120,6 +122,7 @@ class WebSocketTransport:
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Exchange Close frames and close; at the deadline, abort. Never fails.
 
+        When the peer has closed first, its own code goes back to it (RFC 6455, section 5.5.1).
         Shielded: it lasts ``close_timeout`` seconds at the most.
         """
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
@@ -128,7 +131,8 @@ class WebSocketTransport:
             self._below.release()
             try:
                 if self._websocket is not None and not self._wire.is_torn:
-                    await self._websocket.aclose(code, reason or None)
+                    if not self._peer_closed:  # else the library answers with the peer's own code
+                        await self._websocket.aclose(code, reason or None)
                     await self._below.closed.wait()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # lost meanwhile: nothing is left to close
