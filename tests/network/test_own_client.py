@@ -1,0 +1,134 @@
+"""The project's own client against a real server, over TCP and over TLS."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+import trustme
+from network.support import PATIENCE, ServerProgram, serving
+
+from trio_stomp import ConnectionLost, HandshakeRefused, ServerError, open_client
+
+MEBIBYTE = 1024 * 1024
+
+
+@attrs.frozen
+class Point:
+    x: int
+    y: float
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProgram]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def tls_server(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProgram]:
+    folder: Path = tmp_path_factory.mktemp("tls")
+    certificate = authority.issue_cert("127.0.0.1", "localhost")
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    key.write_bytes(certificate.private_key_pem.bytes())
+    chain.write_bytes(b"".join(part.bytes() for part in certificate.cert_chain_pems))
+    with serving("--tls-cert", str(chain), "--tls-key", str(key)) as server:
+        yield server
+
+
+async def test_what_is_sent_arrives_with_its_type(server: ServerProgram) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_client(server.url) as client, client.subscribe("/topic/points", Point) as points:
+            await client.send("/topic/points", Point(1, 2.5), receipt=True)
+            assert await points.receive() == Point(1, 2.5)
+
+
+async def test_text_bytes_and_headers_arrive_as_they_were(server: ServerProgram) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_client(server.url) as client, client.subscribe("/topic/mixed") as messages:
+            await client.send("/topic/mixed", "grüße", headers={"mood": "a:b\\c\r\nd"})
+            await client.send("/topic/mixed", bytes(range(256)))
+            first, second = await messages.receive(), await messages.receive()
+            assert first.text == "grüße"
+            assert first.headers["mood"] == "a:b\\c\r\nd"
+            assert second.body == bytes(range(256))
+            assert second.headers["content-type"] == "application/octet-stream"
+
+
+async def test_a_mebibyte_passes(server: ServerProgram) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_client(server.url) as client, client.subscribe("/topic/large") as messages:
+            await client.send("/topic/large", b"x\0" * (MEBIBYTE // 2), receipt=True)
+            assert (await messages.receive()).body == b"x\0" * (MEBIBYTE // 2)
+
+
+async def test_a_refused_frame_raises_the_servers_reason(server: ServerProgram) -> None:
+    with trio.fail_after(PATIENCE):
+        async with open_client(server.url) as client:
+            with pytest.raises(ServerError, match="/nowhere/x"):
+                await client.send("/nowhere/x", "?", receipt=True)
+
+
+async def test_a_wrong_path_is_refused_with_its_status(server: ServerProgram) -> None:
+    with trio.fail_after(PATIENCE), pytest.raises(HandshakeRefused, match="404"):
+        async with open_client(server.url + "-not"):
+            pass
+
+
+async def test_a_server_that_is_killed_ends_the_subscription(server: ServerProgram) -> None:
+    del server  # its own: this one is killed
+    with serving() as doomed, trio.fail_after(PATIENCE):
+        async with open_client(doomed.url) as client, client.subscribe("/topic/x") as messages:
+            doomed.process.kill()
+            with pytest.raises(ConnectionLost):
+                await messages.receive()
+
+
+async def test_tls_by_certificate_and_key(tls_server: ServerProgram, authority: trustme.CA) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    assert tls_server.url.startswith("wss://127.0.0.1:")
+    with trio.fail_after(PATIENCE):
+        async with (
+            open_client(tls_server.url, ssl_context=context) as client,
+            client.subscribe("/topic/secret") as messages,
+        ):
+            await client.send("/topic/secret", b"x" * MEBIBYTE, receipt=True)
+            assert len((await messages.receive()).body) == MEBIBYTE
+
+
+async def test_an_untrusted_certificate_is_refused(tls_server: ServerProgram) -> None:
+    with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError) as caught:
+        async with open_client(tls_server.url):
+            pass
+    assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+
+
+async def test_many_tls_connections_at_once(tls_server: ServerProgram, authority: trustme.CA) -> None:
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    arrived: list[str] = []
+
+    async def one(number: int) -> None:
+        destination = f"/topic/tls/{number}"
+        async with (
+            open_client(tls_server.url, ssl_context=context) as client,
+            client.subscribe(destination) as messages,
+        ):
+            await client.send(destination, f"hello {number}")
+            arrived.append((await messages.receive()).text)
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            for number in range(20):
+                nursery.start_soon(one, number)
+    assert sorted(arrived) == sorted(f"hello {number}" for number in range(20))
