@@ -131,9 +131,11 @@ class WebSocketTransport:
             self._below.release()
             try:
                 if self._websocket is not None and not self._wire.is_torn:
-                    if not self._peer_closed:  # else the library answers with the peer's own code
+                    if self._peer_closed:  # the library answers with the peer's own code, and closes
+                        await self._below.closed.wait()
+                    else:
                         await self._websocket.aclose(code, reason or None)
-                    await self._below.closed.wait()
+                        await self._below.aclose()  # which the library leaves out when the peer is gone
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass  # lost meanwhile: nothing is left to close
             finally:
@@ -257,7 +259,11 @@ class _LibraryStream(trio.abc.Stream):
         """The library's writes: the 101, pongs, Close frames."""
         if self.accepted.is_set() and data and data[0] == _OPCODE_CLOSE:
             self._close_sent = True
-        await self._wire.send_all(data)
+        try:
+            await self._wire.send_all(data)
+        except trio.BrokenResourceError:
+            self.closed.set()  # the library gives up then, without closing
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         """As trio's."""
