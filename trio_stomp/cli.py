@@ -186,7 +186,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 async def _serve_until_signalled(app: StompApp | None, config: ServerConfig) -> int:
-    is_clean = True
+    is_clean = False
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(serve, app, config)
