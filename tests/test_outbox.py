@@ -131,11 +131,40 @@ async def test_refused_frame_leaves_no_trace(outbox: Outbox) -> None:
     assert await outbox.take() == b"x" * 60
 
 
-async def test_one_frame_larger_than_the_limit_passes_alone(outbox: Outbox) -> None:
+async def test_one_frame_larger_than_the_limit_passes_when_nothing_is_queued(outbox: Outbox) -> None:
     assert outbox.offer(b"x" * 500)
-    assert not outbox.offer(b"x")
     outbox.flush()
     assert await outbox.take() == b"x" * 500
+
+
+async def test_beside_a_larger_frame_there_is_room_as_ever(outbox: Outbox) -> None:
+    assert outbox.offer(b"x" * 500)
+    assert outbox.offer(b"y" * 60)
+    assert not outbox.offer(b"z" * 41)
+    outbox.flush()
+    assert await outbox.take() == b"x" * 500 + b"y" * 60
+    assert outbox.offer(b"z" * 40)  # while the larger one is being written
+
+
+async def test_a_second_larger_frame_is_refused_until_the_first_is_written(
+    outbox: Outbox, writer: Writer
+) -> None:
+    assert outbox.offer(b"x" * 500)
+    outbox.flush()
+    await wait_all_tasks_blocked()  # the writer holds it
+    assert not outbox.offer(b"y" * 500)
+    await writer.write()
+    assert outbox.offer(b"y" * 500)
+
+
+async def test_room_is_as_before_once_a_larger_frame_is_written(outbox: Outbox, writer: Writer) -> None:
+    assert outbox.offer(b"x" * 500)
+    outbox.flush()
+    await wait_all_tasks_blocked()
+    assert outbox.offer(b"y" * 100)
+    outbox.flush()
+    await writer.write()  # the larger one; the writer has taken the next
+    assert not outbox.offer(b"z")
 
 
 async def test_offers_past_the_messages_are_refused(outbox: Outbox) -> None:

@@ -198,11 +198,13 @@ class SimpleBroker:
             outbox = subscriber.outbox
             size = outbox.size + len(frame)
             pending = outbox.pending
-            if (size > outbox.max_bytes and outbox.size) or len(pending) >= outbox.max_messages:
-                self._late.append((subscriber, frame))
-                continue
-            outbox.size = size
-            pending.append(frame)
+            if size > outbox.max_bytes or len(pending) >= outbox.max_messages:
+                if not outbox.offer(frame):  # which knows about frames larger than an outbox
+                    self._late.append((subscriber, frame))
+                    continue
+            else:
+                outbox.size = size
+                pending.append(frame)
             if not outbox.is_dirty:
                 outbox.is_dirty = True
                 dirty.append(outbox)
