@@ -120,11 +120,17 @@ class WireStream(trio.abc.Stream):
         """
         try:
             with trio.move_on_after(timeout):
-                if self._socket is not None:
-                    self._socket.shutdown(trio.socket.SHUT_WR)
-                    dropped = 0
+                raw = self._stream
+                if isinstance(raw, trio.SSLStream):
+                    raw = raw.transport_stream
+                if isinstance(raw, trio.SocketStream):
+                    await raw.send_eof()
                     is_read = self._waits_since != math.inf  # by a task that will see the end itself
-                    while not is_read and dropped < _LINGER_BYTES and (data := await self.receive_some()):
+                    dropped = 0
+                    while not is_read and dropped < _LINGER_BYTES:
+                        data = await raw.receive_some(RECEIVE_BYTES)
+                        if not data:
+                            break
                         dropped += len(data)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is gone already, which is what we wanted
