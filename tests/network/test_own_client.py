@@ -107,7 +107,7 @@ async def test_tls_by_certificate_and_key(tls_server: ServerProgram, authority: 
 
 
 async def test_an_untrusted_certificate_is_refused(tls_server: ServerProgram) -> None:
-    with trio.fail_after(PATIENCE), pytest.raises(trio.BrokenResourceError) as caught:
+    with trio.fail_after(PATIENCE), pytest.raises(ConnectionLost, match="certificate") as caught:
         async with open_client(tls_server.url):
             pass
     assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
@@ -132,3 +132,9 @@ async def test_many_tls_connections_at_once(tls_server: ServerProgram, authority
             for number in range(20):
                 nursery.start_soon(one, number)
     assert sorted(arrived) == sorted(f"hello {number}" for number in range(20))
+
+
+async def test_a_server_without_tls_is_told_from_one_that_does_not_answer(server: ServerProgram) -> None:
+    with trio.fail_after(PATIENCE), pytest.raises(ConnectionLost, match="TLS handshake with 127.0.0.1: "):
+        async with open_client(server.url.replace("ws://", "wss://")):
+            pass

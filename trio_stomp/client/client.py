@@ -179,7 +179,8 @@ async def open_client(
         OSError: nobody listens there.
         HandshakeRefused: the server answered with another HTTP status than 101.
         ServerError: it refused CONNECT.
-        ConnectionLost: it hung up or did not answer within ``connect_timeout`` seconds (10).
+        ConnectionLost: it hung up, did not answer within ``connect_timeout`` seconds (10), or its
+            certificate is not trusted.
     """
     config = config or ClientConfig()
     parts = urlsplit(url)
@@ -188,13 +189,10 @@ async def open_client(
     is_tls = parts.scheme == "wss"
     port = parts.port or (443 if is_tls else 80)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    stream: trio.abc.Stream
+    stream: trio.abc.Stream = await trio.open_tcp_stream(parts.hostname, port)
     if is_tls:
-        stream = await trio.open_ssl_over_tcp_stream(
-            parts.hostname, port, ssl_context=ssl_context, https_compatible=True
-        )
-    else:
-        stream = await trio.open_tcp_stream(parts.hostname, port)
+        context = ssl_context or ssl.create_default_context()
+        stream = await _start_tls(stream, parts.hostname, context, config.connect_timeout)
     async with open_client_over(
         stream,
         authority=parts.netloc.rpartition("@")[2],
@@ -261,6 +259,35 @@ async def open_client_over(
             finally:
                 await connection.aclose()
                 nursery.cancel_scope.cancel()
+
+
+async def _start_tls(
+    stream: trio.abc.Stream, host: str, context: ssl.SSLContext, timeout: float
+) -> trio.SSLStream[trio.abc.Stream]:
+    """Shake hands over TLS here and now, so that what fails is told as such.
+
+    Left to the first read or write, a certificate that is not trusted would look like a server that does
+    not answer.
+    """
+    secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    try:
+        with trio.move_on_after(timeout):
+            await secured.do_handshake()
+            return secured
+        problem: BaseException | str = f"no answer within {timeout:g} seconds"
+    except trio.BrokenResourceError as error:
+        problem = error.__cause__ or error
+    except BaseException:
+        await _abort(secured)
+        raise
+    await _abort(secured)
+    cause = problem if isinstance(problem, BaseException) else None
+    raise ConnectionLost(f"TLS handshake with {host}: {problem}") from cause
+
+
+async def _abort(stream: trio.abc.AsyncResource) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.aclose_forcefully(stream)
 
 
 @contextlib.contextmanager

@@ -400,6 +400,9 @@ async def connect_websocket(
                 nursery.cancel_scope.cancel()
     except* trio_websocket.ConnectionRejected as group:
         refusal = _first(group)
+    finally:
+        with trio.CancelScope(shield=True):
+            await wire.abort()  # a handshake that failed leaves it open
     if refusal is not None:
         raise _refused(refusal)
 
