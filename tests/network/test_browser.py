@@ -226,7 +226,7 @@ def test_it_fits_its_window(windows: Windows, name: str, size: dict[str, int], s
     bob.say("Good morning! Has anybody tried the new broker?")
     ada.say("Yes. Two windows, one room: what I type here is there at once.")
     bob.say("And a very long word: " + "trio" * 40)
-    ada.say("👋 grüße")
+    ada.say("grüße")
     if name == "phone":
         ada.page.get_by_text("Things to try").click()
     ada.page.get_by_label("Place").fill("Lisbon")
@@ -236,6 +236,8 @@ def test_it_fits_its_window(windows: Windows, name: str, size: dict[str, int], s
     ada.page.get_by_role("button", name="Ask the weather").click()
     ada.page.get_by_role("button", name="Send an invalid message").click()
     expect(ada.page.get_by_text("required field missing")).to_be_visible()
+    last = ada.page.get_by_role("log").locator(".message").last
+    expect(last).to_be_in_viewport()  # although opening and the notice take room from the log
     ada.screenshot(f"{name}-{scheme}.png")
     width = ada.page.evaluate("document.documentElement.scrollWidth")
     assert width <= size["width"]

@@ -41,6 +41,15 @@ async function loadStompJs() {
   throw new Error("@stomp/stompjs cannot be loaded, neither from here nor from the CDN");
 }
 
+// Who reads the newest messages goes on doing so, whatever comes and however the page is folded; who has
+// scrolled up stays there.
+let isAtEnd = true;
+
+function keepAtEnd() {
+  const list = $("messages");
+  if (isAtEnd) list.scrollTop = list.scrollHeight;
+}
+
 /** The messages of one room, in the order of their ids, each once. */
 class Log {
   constructor(list, myName) {
@@ -48,6 +57,7 @@ class Log {
     this.myName = myName;
     this.ids = new Set();
     list.replaceChildren();
+    isAtEnd = true;
     $("empty").hidden = false;
   }
 
@@ -55,7 +65,6 @@ class Log {
     if (this.ids.has(said.id)) return;
     this.ids.add(said.id);
     $("empty").hidden = true;
-    const wasAtEnd = this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 60;
     let before = null; // nearly always at the end; a snapshot that comes after a live message goes before it
     for (let item = this.list.lastElementChild; item && Number(item.dataset.id) > said.id; ) {
       before = item;
@@ -63,7 +72,8 @@ class Log {
     }
     this.list.insertBefore(this.item(said), before);
     while (this.list.children.length > SHOWN) this.list.firstElementChild.remove();
-    if (wasAtEnd || said.user === this.myName) this.list.scrollTop = this.list.scrollHeight;
+    if (said.user === this.myName) isAtEnd = true;
+    keepAtEnd();
   }
 
   item(said) {
@@ -247,6 +257,11 @@ onSubmit("composer", "text", (text) => chat.say(text));
 onSubmit("weather", "place", (place) => chat.ask(place));
 $("invalid").addEventListener("click", () => chat.sayNothing());
 $("leave").addEventListener("click", () => leave());
+$("messages").addEventListener("scroll", () => {
+  const { scrollHeight, scrollTop, clientHeight } = $("messages");
+  isAtEnd = scrollHeight - scrollTop - clientHeight < 60;
+});
+new ResizeObserver(keepAtEnd).observe($("messages"));
 $("notice-close").addEventListener("click", () => ($("notice").hidden = true));
 
 const asked = new URLSearchParams(location.search).get("room");
