@@ -22,12 +22,14 @@ class Subscription:
     Attributes:
         opening: what a MESSAGE for it starts with, encoded: the command and the
             ``subscription`` header.
+        turn: when it was last served by `SubscriptionIndex.next_in_turn`; 0 never.
     """
 
     subscriber: Subscriber
     key: str
     destination: str
     opening: bytes
+    turn: int = 0
 
 
 Group = dict[Subscription, None]  # a set that keeps its order
@@ -54,6 +56,7 @@ class SubscriptionIndex:
         self._exact: dict[str, Group] = {}
         self._root = _Node()
         self._patterns = 0
+        self._turns = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._exact.values())) + self._patterns
@@ -98,13 +101,27 @@ class SubscriptionIndex:
         return [subscription for group in groups for subscription in group]
 
     def next_in_turn(self, destination: str) -> Iterable[Subscription]:
-        """One of those that `match` would give, another one each time; none when there is none."""
-        group = self._exact.get(destination)
-        if group:
-            first = next(iter(group))
-            group[first] = group.pop(first)  # to the end of the line
-            return (first,)
-        return [*self.match(destination)][:1]
+        """The one of those that `match` would give that has waited longest; none when there is none.
+
+        Without a pattern among them it costs the same however many there are.
+        """
+        exact = self._exact.get(destination)
+        groups: list[Group] = []
+        if self._patterns:
+            self._collect(destination.split(self._separator), groups)
+        if groups:
+            if exact:
+                groups.append(exact)
+            found = min((each for group in groups for each in group), key=lambda each: each.turn)
+        elif exact:
+            found = next(iter(exact))
+        else:
+            return ()
+        if exact and found in exact:
+            exact[found] = exact.pop(found)  # to the end of the line
+        self._turns += 1
+        found.turn = self._turns
+        return (found,)
 
     def _walk(self, pattern: str) -> Group:
         node = self._root
@@ -119,10 +136,12 @@ class SubscriptionIndex:
         nodes = [self._root]
         for segment in segments:
             deeper: list[_Node] = []
+            # A message may be sent to a destination with a "*" in it; its place is looked at once.
+            names = ("*",) if segment == "*" else (segment, "*")
             for node in nodes:
                 if node.rest:
                     groups.append(node.rest)
-                deeper += [child for name in (segment, "*") if (child := node.children.get(name))]
+                deeper += [child for name in names if (child := node.children.get(name))]
             if not deeper:
                 return
             nodes = deeper
