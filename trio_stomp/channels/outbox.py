@@ -136,7 +136,12 @@ class Outbox:
         return data
 
     def close(self) -> None:
-        """Give back the channel; for the session's end, when nobody takes any more."""
+        """Give back the channel; for the session's end, when nobody takes any more.
+
+        The broker may not have heard of the end yet: what it still offers is dropped.
+        """
+        self.is_finished = True
+        self.pending = []
         self._send.close()
         self._receive.close()
 
