@@ -91,6 +91,7 @@ async def test_a_server_that_is_killed_ends_the_subscription(server: ServerProgr
             doomed.process.kill()
             with pytest.raises(ConnectionLost):
                 await messages.receive()
+        doomed.wait()
 
 
 async def test_tls_by_certificate_and_key(tls_server: ServerProgram, authority: trustme.CA) -> None:

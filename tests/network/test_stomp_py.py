@@ -14,7 +14,7 @@ pytest.importorskip("websocket", reason="websocket-client, which stomp.py needs,
 from stomp.adapter.ws import WSStompConnection  # noqa: E402  (it needs websocket-client)
 
 
-class Listener(stomp.ConnectionListener):  # type: ignore[misc]  # stomp.py has no types
+class Listener(stomp.ConnectionListener):  # type: ignore[misc, name-defined]  # stomp.py has no types
     """Keeps what comes, to be waited for from the test's thread."""
 
     def __init__(self) -> None:
