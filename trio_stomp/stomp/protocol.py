@@ -31,8 +31,11 @@ from trio_stomp.stomp.frames import (
 SUPPORTED: Final = ",".join(version.value for version in Version)
 """What an ERROR for want of a common version lists (STOMP 1.2, Protocol Negotiation)."""
 
+_QUOTED: Final = 60
+"""Characters of a peer's text that an ERROR repeats: a header may be 16 KiB, and clients have limits too."""
+
 _HEART_BEAT: Final = re.compile(r"([0-9]{1,10}),([0-9]{1,10})\Z")
-_ACK_MODES: Final[Mapping[Version, frozenset[str]]] = MappingProxyType(
+ACK_MODES: Final[Mapping[Version, frozenset[str]]] = MappingProxyType(
     {
         Version.V1_0: frozenset(("auto", "client")),
         Version.V1_1: frozenset(("auto", "client", "client-individual")),
@@ -115,7 +118,7 @@ def read_heart_beat(frame: Frame) -> HeartBeat:
     found = _HEART_BEAT.match(text)
     if found is None:
         raise RemoteProtocolError(
-            f"heart-beat {text[:40]!r} is not two numbers of milliseconds (STOMP 1.2, Heart-beating)",
+            f"heart-beat {_quoted(text)} is not two numbers of milliseconds (STOMP 1.2, Heart-beating)",
             frame=frame,
         )
     return HeartBeat(int(found[1]) / 1000, int(found[2]) / 1000)
@@ -248,7 +251,7 @@ class ServerProtocol:
         if user_name is not None:
             said["user-name"] = user_name
         said.update(headers or {})
-        return encode(Frame("CONNECTED", expressible(said, Version.V1_0)), Version.V1_0)
+        return encode(Frame("CONNECTED", _sayable(said, Version.V1_0)), Version.V1_0)
 
     def receipt(self, receipt_id: str) -> bytes:
         """The RECEIPT frame that answers a ``receipt`` header."""
@@ -268,7 +271,7 @@ class ServerProtocol:
             said["receipt-id"] = receipt_id
         if body:
             said["content-type"] = "text/plain;charset=utf-8"
-        frame = Frame("ERROR", expressible(said, self.version), body.encode("utf-8", "replace"))
+        frame = Frame("ERROR", _sayable(said, self.version), body.encode("utf-8", "replace"))
         self.state = State.CLOSED
         return encode(frame, self.version)
 
@@ -285,8 +288,6 @@ class ServerProtocol:
                 else _only_servers(frame)
             )
             raise RemoteProtocolError(text, frame=frame)
-        if frame.body:
-            raise RemoteProtocolError(f"a {frame.command} frame has no body", frame=frame)
         if "receipt" in frame.headers:
             # "Any client frame other than CONNECT MAY specify a receipt header": not to be answered.
             frame.headers.pop("receipt")
@@ -294,14 +295,15 @@ class ServerProtocol:
         common = [version for version in Version if version.value in offered]
         if not common:
             raise RemoteProtocolError(
-                f"no common version: supported are {SUPPORTED} (STOMP 1.2, Protocol Negotiation)",
+                f"no common version, supported are {SUPPORTED} (STOMP 1.2, Protocol Negotiation)",
                 frame=frame,
                 headers={"version": SUPPORTED},
             )
         self.version = common[-1]
-        theirs = read_heart_beat(frame)
-        if self.version is not Version.V1_0:
-            self.heart_beat = self._offer.agree(theirs)
+        if frame.body:
+            self._refuse_body(frame)
+        if self.version is not Version.V1_0:  # which has no heart-beats: the header is one like any other
+            self.heart_beat = self._offer.agree(read_heart_beat(frame))
         self.state = State.CONNECTING
 
     def _check(self, frame: Frame) -> None:
@@ -320,11 +322,7 @@ class ServerProtocol:
                 self._check_transaction(frame)
             return
         if frame.body:
-            if self.version is not Version.V1_0:
-                raise RemoteProtocolError(
-                    f"a {command} frame has no body (STOMP {self.version.value}, Body)", frame=frame
-                )
-            frame.body = b""  # 1.0: "the body of the SUBSCRIBE command is ignored"
+            self._refuse_body(frame)
         match command:
             case "SUBSCRIBE":
                 self._check_subscribe(frame)
@@ -333,7 +331,7 @@ class ServerProtocol:
             case "BEGIN":
                 name = headers["transaction"]
                 if name in self.transactions:
-                    raise RemoteProtocolError(f"transaction {name!r} has begun already", frame=frame)
+                    raise RemoteProtocolError(f"transaction {_quoted(name)} has begun already", frame=frame)
                 self.transactions.add(name)
             case "COMMIT" | "ABORT":
                 self._check_transaction(frame)
@@ -343,6 +341,13 @@ class ServerProtocol:
                     self._check_transaction(frame)
             case "DISCONNECT":
                 self.state = State.CLOSED
+
+    def _refuse_body(self, frame: Frame) -> None:
+        if self.version is not Version.V1_0:
+            raise RemoteProtocolError(
+                f"a {frame.command} frame has no body (STOMP {self.version.value}, Body)", frame=frame
+            )
+        frame.body = b""  # 1.0: "the body of the SUBSCRIBE command is ignored"
 
     def _why_not(self, frame: Frame) -> str:
         if frame.command in ("CONNECT", "STOMP"):
@@ -354,14 +359,14 @@ class ServerProtocol:
     def _check_subscribe(self, frame: Frame) -> None:
         headers, version = frame.headers, self.version
         ack = headers.get("ack", "auto")
-        if ack not in _ACK_MODES[version]:
-            expected = ", ".join(sorted(_ACK_MODES[version]))
-            raise RemoteProtocolError(f"ack {ack[:40]!r}, expected one of {expected}", frame=frame)
+        if ack not in ACK_MODES[version]:
+            expected = ", ".join(sorted(ACK_MODES[version]))
+            raise RemoteProtocolError(f"ack {_quoted(ack)}, expected one of {expected}", frame=frame)
         key = subscription_key(frame, version)
         if key in self.subscriptions:
-            shown = key.removeprefix("\0")
+            shown = _quoted(key.removeprefix("\0"))
             raise RemoteProtocolError(
-                f"subscription {shown!r} exists already (STOMP 1.2, SUBSCRIBE)", frame=frame
+                f"subscription {shown} exists already (STOMP 1.2, SUBSCRIBE)", frame=frame
             )
         if len(self.subscriptions) >= self._max_subscriptions:
             raise RemoteProtocolError(
@@ -379,15 +384,28 @@ class ServerProtocol:
             )
         key = subscription_key(frame, self.version)
         if key not in self.subscriptions:
-            shown = key.removeprefix("\0")
-            raise RemoteProtocolError(f"there is no subscription {shown!r}", frame=frame)
+            shown = _quoted(key.removeprefix("\0"))
+            raise RemoteProtocolError(f"there is no subscription {shown}", frame=frame)
         del self.subscriptions[key]
 
     def _check_transaction(self, frame: Frame) -> None:
         name = frame.headers["transaction"]
         if name not in self.transactions:
-            raise RemoteProtocolError(f"there is no transaction {name!r}", frame=frame)
+            raise RemoteProtocolError(f"there is no transaction {_quoted(name)}", frame=frame)
 
 
 def _only_servers(frame: Frame) -> str:
     return f"{frame.command} is for servers to send"
+
+
+def _quoted(text: str) -> str:
+    return repr(text) if len(text) <= _QUOTED else f"{text[:_QUOTED]!r}…"
+
+
+def _sayable(headers: Mapping[str, str], version: Version) -> dict[str, str]:
+    """Our own headers, whatever an application or a peer has put into them.
+
+    JSON can hold half a surrogate pair, which UTF-8 cannot: it becomes a ``?``.
+    """
+    said = expressible(headers, version)
+    return {name: value.encode("utf-8", "replace").decode() for name, value in said.items()}
