@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from wire import CLOSE, Wire, client_frame, close_frame
 
-from trio_stomp import ServerConfig
+from trio_stomp import ServerConfig, StompConfig
 from trio_stomp.channels.pools import Pool
 from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version, encode
 from trio_stomp.testing import TestServer
@@ -182,9 +182,14 @@ class HeldRunner:
 
 def without_heart_beats(**sections: Any) -> ServerConfig:
     """A configuration whose sessions are silent when nothing is sent."""
-    from trio_stomp.config import StompConfig
-
     stomp_section = sections.pop("stomp", {})
     return ServerConfig(
         stomp=StompConfig(heart_beat_send=0, heart_beat_receive=0, **stomp_section), **sections
     )
+
+
+async def ended(server: TestServer, sessions: int = 0) -> None:
+    """Wait until there are no more sessions than that, by the clock's jumps."""
+    with trio.fail_after(1000):
+        while server.statistics().sessions > sessions:  # noqa: ASYNC110  # nothing tells of it, nor has to
+            await trio.sleep(0.5)

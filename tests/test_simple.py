@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 from peer import Peer, gated_peer, open_peer, stomp, without_heart_beats
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_stomp.broker.commands import (
     Answer,
@@ -416,16 +416,18 @@ async def test_the_broker_lets_others_run_within_a_long_batch() -> None:
             turns += 1
             await trio.lowlevel.checkpoint()
 
-    async with trio.open_nursery() as nursery:
-        async with running(yield_offers=10, flush_messages=1000, flush_seconds=1000) as broker:
-            await do(broker, subscribe(who, "/topic/a"))
-            for _ in range(500):
-                broker.put(publish("/topic/a"))
-            nursery.start_soon(count)
-            while len(broker.inbox) or not who.subscriber.outbox._handed:
-                await trio.lowlevel.checkpoint()
-            assert turns >= 500 / 10
-            nursery.cancel_scope.cancel()
+    async with (
+        trio.open_nursery() as nursery,
+        running(yield_offers=10, flush_messages=1000, flush_seconds=1000) as broker,
+    ):
+        await do(broker, subscribe(who, "/topic/a"))
+        for _ in range(500):
+            broker.put(publish("/topic/a"))
+        nursery.start_soon(count)
+        while not who.subscriber.outbox._handed:
+            await trio.lowlevel.checkpoint()
+        assert turns >= 500 / 10
+        nursery.cancel_scope.cancel()
 
 
 async def test_one_commands_trouble_stays_its_own(caplog: pytest.LogCaptureFixture) -> None:
@@ -473,7 +475,7 @@ async def test_run_returns_once_the_inbox_is_closed_and_empty() -> None:
 # Over real sessions.
 
 
-async def test_a_slow_client_gets_error_and_4500_while_others_go_on(autojump_clock: object) -> None:
+async def test_a_slow_client_gets_error_and_4500_while_others_go_on(autojump_clock: MockClock) -> None:
     config = without_heart_beats(outbox=OutboxConfig(bytes=4096, write_timeout=60))
     async with open_test_server(None, config) as server:
         quick = await open_peer(server)
@@ -496,7 +498,7 @@ async def test_a_slow_client_gets_error_and_4500_while_others_go_on(autojump_clo
         assert statistics.close_codes["4500"] == 1
 
 
-async def test_a_slow_client_cannot_publish_once_it_was_given_up(autojump_clock: object) -> None:
+async def test_a_slow_client_cannot_publish_once_it_was_given_up(autojump_clock: MockClock) -> None:
     config = without_heart_beats(outbox=OutboxConfig(bytes=4096, write_timeout=60))
     async with open_test_server(None, config) as server:
         quick = await open_peer(server)
@@ -514,7 +516,9 @@ async def test_a_slow_client_cannot_publish_once_it_was_given_up(autojump_clock:
 
 
 @pytest.mark.parametrize("attempt", range(4))  # the scheduler's order is random
-async def test_a_burst_of_a_client_that_reads_does_not_end_it(attempt: int, autojump_clock: object) -> None:
+async def test_a_burst_of_a_client_that_reads_does_not_end_it(
+    attempt: int, autojump_clock: MockClock
+) -> None:
     """As many subscriptions as it takes for one batch to be larger than the outbox."""
     config = without_heart_beats(outbox=OutboxConfig(bytes=64 * 1024))
     async with open_test_server(None, config) as server:
@@ -526,7 +530,7 @@ async def test_a_burst_of_a_client_that_reads_does_not_end_it(attempt: int, auto
         assert {frame.command for frame in got} == {"MESSAGE"}
 
 
-async def test_a_full_inbox_stops_the_readers(autojump_clock: object) -> None:
+async def test_a_full_inbox_stops_the_readers(autojump_clock: MockClock) -> None:
     """Nothing is lost, nothing is refused, and that it happened is counted."""
     config = without_heart_beats(broker=BrokerConfig(inbox=4))
     async with open_test_server(None, config) as server:
@@ -542,7 +546,7 @@ async def test_a_full_inbox_stops_the_readers(autojump_clock: object) -> None:
         assert server.statistics().metrics.limit_hits["broker.inbox"] > 0
 
 
-async def test_mixed_versions_chat_over_real_sessions(autojump_clock: object) -> None:
+async def test_mixed_versions_chat_over_real_sessions(autojump_clock: MockClock) -> None:
     async with open_test_server(None, without_heart_beats()) as server:
         peers = [await open_peer(server, version) for version in Version]
         for peer in peers:
