@@ -30,7 +30,7 @@ class Inbox(Generic[T]):
         self._capacity = capacity
         self._items: list[T] = []
         self._taker: trio.lowlevel.Task | None = None
-        self._feeders = trio.lowlevel.ParkingLot()
+        self._feeders: trio.lowlevel.ParkingLot | None = None  # made for the first that waits
         self._closed = False
         self.weight = 0
         self.full_waits = 0
@@ -38,6 +38,11 @@ class Inbox(Generic[T]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._closed
 
     @property
     def is_full(self) -> bool:
@@ -62,6 +67,8 @@ class Inbox(Generic[T]):
         """Wait until it is not full or is closed; does not yield when there is room."""
         if self.weight >= self._capacity and not self._closed:
             self.full_waits += 1
+            if self._feeders is None:
+                self._feeders = trio.lowlevel.ParkingLot()
             while self.weight >= self._capacity and not self._closed:
                 await self._feeders.park()
 
@@ -81,14 +88,15 @@ class Inbox(Generic[T]):
         if items:
             self._items = []
             self.weight = 0
-            if self._feeders:
+            if self._feeders is not None:
                 self._feeders.unpark_all()
         return items
 
     def close(self) -> None:
         """Nothing more is to come: `take` gives what is left, then empty lists."""
         self._closed = True
-        self._feeders.unpark_all()
+        if self._feeders is not None:
+            self._feeders.unpark_all()
         if self._taker is not None:
             self._wake()
 

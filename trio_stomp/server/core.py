@@ -45,6 +45,8 @@ class Core:
         self.limits_before = Limits(
             header_line=stomp.header_line, headers=stomp.headers, body=stomp.body_before_connected
         )
+        self.message_bytes_before = stomp.body_before_connected + stomp.header_line
+        """Bytes of a WebSocket message in pieces before CONNECTED: about one frame."""
         self.heart_beat = HeartBeat(stomp.heart_beat_send, stomp.heart_beat_receive)
         self.dispatcher = Dispatcher(
             self.app, self.broker, self.pools, self.metrics, config.broker.prefixes, stomp.separator

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+import attrs
 import trio
 
 from trio_stomp.metrics import render
@@ -36,6 +37,15 @@ logger = logging.getLogger("trio_stomp.server")
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+@attrs.frozen
+class Upgrade:
+    """A WebSocket handshake that has been checked."""
+
+    head: bytes
+    rest: bytes
+    origin: Origin
+
+
 class FrontDoor:
     """Serves connections, each until it ends."""
 
@@ -52,7 +62,26 @@ class FrontDoor:
         core.metrics.connections_opened += 1
         wire = WireStream(stream, write_timeout=core.config.outbox.write_timeout, metrics=core.metrics)
         try:
-            await self._serve(wire, remote)
+            upgrade = await self._receive(wire, remote)
+            if upgrade is not None:
+                async with trio.open_nursery() as nursery:
+                    transport = await accept_websocket(
+                        nursery,
+                        wire,
+                        head=upgrade.head,
+                        rest=upgrade.rest,
+                        subprotocol=upgrade.origin.subprotocol,
+                        config=core.config.websocket,
+                    )
+                    transport.limit_messages(core.message_bytes_before)
+                    session = SessionTask(core, transport, upgrade.origin, nursery)
+                    del upgrade, transport  # not kept for as long as the session lasts
+                    self._lifecycle.add(session)
+                    try:
+                        await session.run()
+                    finally:
+                        self._lifecycle.remove(session)
+                        nursery.cancel_scope.cancel()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the peer is gone, at whatever point that was
         except* Exception:
@@ -63,7 +92,8 @@ class FrontDoor:
             with trio.CancelScope(shield=True):
                 await wire.abort()
 
-    async def _serve(self, wire: WireStream, remote: str) -> None:
+    async def _receive(self, wire: WireStream, remote: str) -> Upgrade | None:
+        """Read the head; an upgrade that may go ahead, or None once something else was answered."""
         core, http = self._core, self._core.config.http
         head: RequestHead | None = None
         with trio.move_on_after(http.head_timeout) as reading:
@@ -73,19 +103,16 @@ class FrontDoor:
                 if error.status == 431:
                     core.metrics.limit("http.head_bytes")
                 await self._answer(wire, error.status, error.response())
-                return
+                return None
         if reading.cancelled_caught:
             core.metrics.limit("http.head_timeout")
             text = f"no request within {http.head_timeout:g} seconds\n"
             await self._answer(wire, 408, response(408, text))
-        elif head is not None:
-            await self._route(wire, head, remote)
-
-    async def _route(self, wire: WireStream, head: RequestHead, remote: str) -> None:
-        core = self._core
+        if head is None:
+            return None
         if head.path != core.config.path:
             await self._answer(wire, *await self._page(head))
-            return
+            return None
         try:
             check_upgrade(head)
             check_origin(head, core.config.origins)
@@ -93,15 +120,9 @@ class FrontDoor:
         except HttpError as error:
             core.metrics.handshakes_refused[str(error.status)] += 1
             await self._answer(wire, error.status, error.response())
-            return
-        subprotocol = choose_subprotocol(head)
-        async with accept_websocket(
-            wire, head=head.raw, rest=head.rest, subprotocol=subprotocol, config=core.config.websocket
-        ) as transport:
-            transport.limit_messages(core.config.stomp.body_before_connected + core.config.stomp.header_line)
-            session = SessionTask(core, transport, Origin(head, remote, subprotocol))
-            with self._lifecycle.keep(session):
-                await session.run()
+            return None
+        origin = Origin(head.path, head.query, head.as_dict(), remote, choose_subprotocol(head))
+        return Upgrade(head.raw, head.rest, origin)
 
     async def _answer(self, wire: WireStream, status: int, answer: bytes) -> None:
         self._core.metrics.http_requests[str(status)] += 1

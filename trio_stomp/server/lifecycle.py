@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import logging
-from collections.abc import Iterator
 
 import trio
 
@@ -64,16 +62,15 @@ class Lifecycle:
         if self.state is not State.READY:
             raise HttpError(503, f"the server is {self.state.value}", [("Retry-After", "5")])
 
-    @contextlib.contextmanager
-    def keep(self, session: SessionTask) -> Iterator[None]:
-        """Count a session as live while the context lasts."""
+    def add(self, session: SessionTask) -> None:
+        """Count a session as live."""
         self._sessions[session.id] = session
-        try:
-            yield
-        finally:
-            del self._sessions[session.id]
-            if not self._sessions:
-                self._empty.set()
+
+    def remove(self, session: SessionTask) -> None:
+        """It has ended."""
+        del self._sessions[session.id]
+        if not self._sessions:
+            self._empty.set()
 
     async def drain(self) -> bool:
         """Let every session see through what it has read, then close it (1012).

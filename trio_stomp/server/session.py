@@ -25,7 +25,7 @@ from trio_stomp.messages.message import User
 from trio_stomp.server.heartbeat import Watch
 from trio_stomp.stomp.frames import HEART_BEAT, Frame
 from trio_stomp.stomp.protocol import ServerProtocol
-from trio_stomp.transport.http import RequestHead
+from trio_stomp.transport.flag import Flag
 from trio_stomp.transport.websocket import WebSocketTransport
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ _BEFORE: Final[Mapping[str, str]] = MappingProxyType({"stomp.body": "stomp.body_
 class Origin:
     """Where a session comes from: what the front door knows of it."""
 
-    head: RequestHead
+    path: str
+    query: str
+    http_headers: Mapping[str, str]
     remote: str
     subprotocol: str | None
 
@@ -67,9 +69,34 @@ class SessionTask:
         public: what handlers get when they ask for the `Session`.
         subscriber: what the broker knows of it.
         protocol: the STOMP state machine.
+        nursery: the connection's; the session's tasks run in it.
     """
 
-    def __init__(self, core: Core, transport: WebSocketTransport, origin: Origin) -> None:
+    __slots__ = (
+        "__weakref__",
+        "_all_done",
+        "_core",
+        "_ending",
+        "_is_connected",
+        "_is_waiting",
+        "_origin",
+        "_running",
+        "_scope",
+        "_streams",
+        "_transport",
+        "_watches",
+        "_writer_done",
+        "id",
+        "nursery",
+        "outbox",
+        "protocol",
+        "public",
+        "subscriber",
+    )
+
+    def __init__(
+        self, core: Core, transport: WebSocketTransport, origin: Origin, nursery: trio.Nursery
+    ) -> None:
         config = core.config
         self._core = core
         self._transport = transport
@@ -83,9 +110,16 @@ class SessionTask:
             server_name=core.server_name,
         )
         self.outbox = Outbox(config.outbox)
-        self.subscriber: Subscriber
+        self.subscriber = Subscriber(
+            session_id=self.id,
+            user_name=self.id,
+            encoding=core.encoding(self.protocol.version, transport.frame_head),
+            outbox=self.outbox,
+            overflowed=self._overflowed,
+        )
         self.public: Session
-        self.nursery: trio.Nursery
+        self.nursery = nursery
+        self._writer_done = Flag()
         self._scope = trio.CancelScope()
         self._ending: _Ending | None = None
         self._is_connected = False
@@ -101,20 +135,13 @@ class SessionTask:
         Cancelling closes the connection at once.
         """
         core = self._core
-        self.subscriber = Subscriber(
-            session_id=self.id,
-            user_name=self.id,
-            encoding=core.encoding(self.protocol.version, self._transport.frame_head),
-            outbox=self.outbox,
-            overflowed=self._overflowed,
-        )
         self._transport.at_end(self._start_lingering)
         ending = _Ending(1001, "the server is closing")
         try:
-            async with trio.open_nursery() as self.nursery:
-                self.nursery.start_soon(self._write)
-                ending = await self._read()
-                core.broker.put(Detach(self.subscriber, ending.code, ending.reason))
+            self.nursery.start_soon(self._write)
+            ending = await self._read()
+            core.broker.put(Detach(self.subscriber, ending.code, ending.reason))
+            await self._writer_done.wait()
         finally:
             for watch in self._watches:
                 watch.cancel()
@@ -213,7 +240,7 @@ class SessionTask:
         return True
 
     def _connect_request(self, frame: Frame) -> ConnectRequest:
-        head, headers = self._origin.head, frame.headers
+        origin, headers = self._origin, frame.headers
         virtual_host = self._core.config.stomp.virtual_host
         if virtual_host is not None and headers.get("host") != virtual_host:
             raise RemoteProtocolError(
@@ -224,11 +251,11 @@ class SessionTask:
             passcode=headers.get("passcode"),
             host=headers.get("host"),
             headers=headers,
-            http_headers=head.as_dict(),
-            remote=self._origin.remote,
-            path=head.path,
-            query=head.query,
-            subprotocol=self._origin.subprotocol,
+            http_headers=origin.http_headers,
+            remote=origin.remote,
+            path=origin.path,
+            query=origin.query,
+            subprotocol=origin.subprotocol,
             session_id=self.id,
         )
 
@@ -296,7 +323,10 @@ class SessionTask:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             outbox.discard(1006)
             self._start_lingering()
-        await transport.aclose(outbox.close_code, outbox.close_reason)
+        try:
+            await transport.aclose(outbox.close_code, outbox.close_reason)
+        finally:
+            self._writer_done.set()
 
     # Endings.
 

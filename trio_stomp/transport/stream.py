@@ -24,6 +24,9 @@ _LINGER_BYTES = 1 << 20
 class WireStream(trio.abc.Stream):
     """A trio stream with the peer's time limits built in.
 
+    A bare socket is read and written by its descriptor, at once where that goes and waiting where
+    not: it saves the four coroutines that trio's own `receive_some` keeps per waiting connection.
+
     Args:
         stream: a SocketStream, SSLStream or memory stream.
         write_timeout: seconds that a write may go without progress.
@@ -32,10 +35,22 @@ class WireStream(trio.abc.Stream):
         last_read, last_written: `trio.current_time` of the last byte, in seconds.
     """
 
+    __slots__ = (
+        "_is_torn",
+        "_lock",
+        "_metrics",
+        "_socket",
+        "_stream",
+        "_waits_since",
+        "_write_timeout",
+        "last_read",
+        "last_written",
+    )
+
     def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, metrics: Metrics) -> None:
         self._stream = stream
         self._socket = stream.socket if type(stream) is trio.SocketStream else None
-        self._lock = trio.StrictFIFOLock()
+        self._lock: trio.StrictFIFOLock | None = None  # made for the first write that has to wait
         self._write_timeout = write_timeout
         self._metrics = metrics
         self._is_torn = False
@@ -56,14 +71,23 @@ class WireStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = RECEIVE_BYTES) -> bytes:
         """As `trio.abc.ReceiveStream.receive_some`; ``b""`` at the end."""
+        data: bytes | None
         self._waits_since = trio.current_time()
         try:
-            data = await self._stream.receive_some(max_bytes)
+            if self._socket is None:
+                data = bytes(await self._stream.receive_some(max_bytes))
+            else:
+                data = self._receive_now(self._socket, max_bytes or RECEIVE_BYTES)
+                if data is not None:
+                    await trio.lowlevel.cancel_shielded_checkpoint()  # others have their turn
+                while data is None:
+                    await trio.lowlevel.wait_readable(self._socket)
+                    data = self._receive_now(self._socket, max_bytes or RECEIVE_BYTES)
         finally:
             self._waits_since = math.inf
         self.last_read = trio.current_time()
         self._metrics.bytes_in += len(data)
-        return bytes(data)
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything, at once where the kernel takes it (then without yielding).
@@ -79,15 +103,18 @@ class WireStream(trio.abc.Stream):
             raise trio.BrokenResourceError("an earlier write was cut off midway")
         # Our own lock's freedom is the freedom of the stream: nobody else has it. No await
         # between this look and the write.
-        if self._socket is not None and not self._lock.locked():
+        lock, sent = self._lock, 0
+        if self._socket is not None and (lock is None or not lock.locked()):
             sent = self._send_now(data)
             if sent == len(data):
                 self._wrote(sent)
                 return
-            self._lock.acquire_nowait()
+        if lock is None:
+            lock = self._lock = trio.StrictFIFOLock()
+        if sent or not lock.locked():
+            lock.acquire_nowait()
         else:
-            await self._lock.acquire()
-            sent = 0
+            await lock.acquire()
         is_complete = False
         try:
             if self._is_torn:
@@ -97,7 +124,7 @@ class WireStream(trio.abc.Stream):
             is_complete = True
             self._wrote(len(data))
         finally:
-            self._lock.release()
+            lock.release()
             if not is_complete:
                 self._is_torn = True
                 with trio.CancelScope(shield=True):
@@ -124,7 +151,10 @@ class WireStream(trio.abc.Stream):
                 if isinstance(raw, trio.SSLStream):
                     raw = raw.transport_stream
                 if isinstance(raw, trio.SocketStream):
-                    await raw.send_eof()
+                    if self._lock is not None:  # whoever is writing finishes first
+                        async with self._lock:
+                            pass
+                    raw.socket.shutdown(trio.socket.SHUT_WR)  # send_eof() refuses while TLS itself writes
                     is_read = self._waits_since != math.inf  # by a task that will see the end itself
                     dropped = 0
                     while not is_read and dropped < _LINGER_BYTES:
@@ -144,6 +174,17 @@ class WireStream(trio.abc.Stream):
     def _wrote(self, count: int) -> None:
         self._metrics.bytes_out += count
         self.last_written = trio.current_time()
+
+    def _receive_now(self, socket: trio.socket.SocketType, max_bytes: int) -> bytes | None:
+        """What the kernel has; None when it has nothing yet."""
+        try:
+            return os.read(socket.fileno(), max_bytes)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            if socket.fileno() < 0:
+                raise trio.ClosedResourceError("this stream was closed") from error
+            raise trio.BrokenResourceError("the peer is gone") from error
 
     def _send_now(self, data: bytes | bytearray | memoryview) -> int:
         """What the kernel takes without waiting: bytes, 0 when nothing."""

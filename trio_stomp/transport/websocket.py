@@ -25,6 +25,7 @@ from trio_stomp.config import WebSocketConfig
 from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolError
 from trio_stomp.metrics import Metrics
 from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
+from trio_stomp.transport.flag import Flag
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 _OPCODE_CLOSE = 0x88
@@ -49,6 +50,8 @@ class WebSocketTransport:
     One task receives, one sends. `receive` gives lists of messages, `send` takes frames that
     `frame_head` has opened.
     """
+
+    __slots__ = ("_below", "_config", "_cutter", "_inbox", "_items", "_peer_closed", "_websocket", "_wire")
 
     frame_head = staticmethod(frame_head)
 
@@ -165,28 +168,46 @@ class WebSocketTransport:
         self._below.accepted.set()
 
 
-@contextlib.asynccontextmanager
 async def accept_websocket(
-    wire: WireStream, *, head: bytes, rest: bytes, subprotocol: str | None, config: WebSocketConfig
-) -> AsyncIterator[WebSocketTransport]:
+    nursery: trio.Nursery,
+    wire: WireStream,
+    *,
+    head: bytes,
+    rest: bytes,
+    subprotocol: str | None,
+    config: WebSocketConfig,
+) -> WebSocketTransport:
     """Answer a checked upgrade with 101 and give the connection.
 
-    ``head`` is exactly the request's head and ``rest`` what came after it. On leaving, the
-    connection is aborted if it was not closed, and the library's task is gone.
+    ``head`` is exactly the request's head and ``rest`` what came after it. The library's reader
+    runs in ``nursery`` until the transport is closed or aborted.
+
+    Raises:
+        trio.BrokenResourceError: the peer is gone, or took longer than ``close_timeout`` seconds.
     """
     transport = WebSocketTransport(wire, head, rest, config)
-    async with trio.open_nursery() as nursery:
-        await transport._accept(nursery, subprotocol)
-        try:
-            yield transport
-        finally:
-            with trio.CancelScope(shield=True):
-                await transport.abort()
-            nursery.cancel_scope.cancel()
+    await transport._accept(nursery, subprotocol)
+    return transport
 
 
 class _LibraryStream(trio.abc.Stream):
     """What trio-websocket takes for its connection."""
+
+    __slots__ = (
+        "_close_sent",
+        "_config",
+        "_cutter",
+        "_head",
+        "_inbox",
+        "_is_closing",
+        "_released",
+        "_rest",
+        "_wire",
+        "accepted",
+        "closed",
+        "on_end",
+        "websocket",
+    )
 
     def __init__(
         self,
@@ -203,11 +224,11 @@ class _LibraryStream(trio.abc.Stream):
         self._head = head
         self._rest = rest
         self._config = config
-        self._released = trio.Event()
+        self._released = Flag()
         self._close_sent = False
         self._is_closing = False
-        self.accepted = trio.Event()
-        self.closed = trio.Event()
+        self.accepted = Flag()
+        self.closed = Flag()
         self.websocket: trio_websocket.WebSocketConnection | None = None
         self.on_end: Callable[[], None] | None = None
 
@@ -243,7 +264,8 @@ class _LibraryStream(trio.abc.Stream):
                     return b""
                 cutter.feed(data)
                 if cutter.items:
-                    inbox.extend(cutter.items, cutter.size)
+                    if not inbox.is_closed:  # else nobody will look at them
+                        inbox.extend(cutter.items, cutter.size)
                     cutter.items, cutter.size = [], 0
         except BaseException:
             self._note_end()
@@ -257,7 +279,7 @@ class _LibraryStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The library's writes: the 101, pongs, Close frames."""
-        if self.accepted.is_set() and data and data[0] == _OPCODE_CLOSE:
+        if self.accepted.is_set and data and data[0] == _OPCODE_CLOSE:
             self._close_sent = True
         try:
             await self._wire.send_all(data)
