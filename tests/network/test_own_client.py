@@ -136,6 +136,6 @@ async def test_many_tls_connections_at_once(tls_server: ServerProgram, authority
 
 
 async def test_a_server_without_tls_is_told_from_one_that_does_not_answer(server: ServerProgram) -> None:
-    with trio.fail_after(PATIENCE), pytest.raises(ConnectionLost, match="TLS handshake with 127.0.0.1: "):
+    with trio.fail_after(PATIENCE), pytest.raises(ConnectionLost, match=r"TLS handshake with 127\.0\.0\.1: "):
         async with open_client(server.url.replace("ws://", "wss://")):
             pass
