@@ -15,6 +15,7 @@ logger = logging.getLogger("trio_stomp.server")
 
 GOING_AWAY = 1012
 """Close code of a drained session: "Service Restart" in IANA's registry; a client may come back."""
+_REASON = "the server is going away"
 
 
 class State(enum.Enum):
@@ -85,7 +86,7 @@ class Lifecycle:
         with trio.move_on_after(self._timeout):
             while self._sessions:
                 for session in list(self._sessions.values()):
-                    session.stop(GOING_AWAY, "the server is going away")
+                    session.stop(GOING_AWAY, _REASON)
                 self._empty = trio.Event()
                 await self._empty.wait()
         left = len(self._sessions)
