@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pieces import Cut, drained, fed, in_any_pieces, raw, read, whole
 
 from trio_stomp.errors import LocalProtocolError, RemoteProtocolError
-from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version, encode
+from trio_stomp.stomp.frames import Frame, Limits, Version, encode
 from trio_stomp.stomp.protocol import HeartBeat, ServerProtocol, State, read_heart_beat, subscription_key
 
 V1_0, V1_1, V1_2 = Version
@@ -32,60 +33,12 @@ def server(**changes: object) -> ServerProtocol:
     return ServerProtocol(**(settings | changes))  # type: ignore[arg-type]
 
 
-def raw(text: str, body: bytes = b"") -> bytes:
-    """A frame as written: ``SEND destination:/x a:b`` (no value here has a space)."""
-    command, *headers = text.split(" ")
-    return "\n".join([command, *headers, "", ""]).encode() + body + b"\0"
-
-
-def whole(data: bytes) -> list[bytes]:
-    return [data]
-
-
-def byte_by_byte(data: bytes) -> list[bytes]:
-    return [data[at : at + 1] for at in range(len(data))]
-
-
-def in_halves(data: bytes) -> list[bytes]:
-    return [data[: len(data) // 2], data[len(data) // 2 :]]
-
-
-Cut = Callable[[bytes], list[bytes]]
-in_any_pieces = pytest.mark.parametrize("cut", [whole, byte_by_byte, in_halves])
-
-
-def drained(protocol: ServerProtocol) -> list[Frame]:
-    frames = []
-    while (frame := protocol.next_frame()) is not None:
-        frames.append(frame)
-    return frames
-
-
-def fed(protocol: ServerProtocol, data: bytes, cut: Cut = whole) -> list[Frame]:
-    """The frames that ``data`` makes; raises what the machine raises."""
-    frames = []
-    for piece in cut(data):
-        protocol.receive_data(piece)
-        frames += drained(protocol)
-    return frames
-
-
 def connected(version: Version = V1_2, **changes: object) -> ServerProtocol:
     protocol = server(**changes)
     fed(protocol, raw(f"CONNECT accept-version:{version.value} host:h"))
     protocol.accept(session="s")
     assert protocol.version is version
     return protocol
-
-
-def read(data: bytes, version: Version = V1_2) -> Frame:
-    """The one frame that a server has sent."""
-    decoder = FrameDecoder(Limits(), version)
-    decoder.receive_data(data)
-    frame = decoder.next_frame()
-    assert frame is not None
-    assert decoder.next_frame() is None
-    return frame
 
 
 def refusal(protocol: ServerProtocol, data: bytes, cut: Cut = whole) -> RemoteProtocolError:
