@@ -59,82 +59,107 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="trio-stomp", description="A STOMP server over WebSocket, on Trio.")
+    parser = argparse.ArgumentParser(
+        prog="trio-stomp",
+        description="A STOMP server over WebSocket, on Trio, and two commands that talk to one.",
+        epilog="'trio-stomp COMMAND --help' tells a command's options. "
+        "Exit status: 0 done, 1 failed, 2 wrong usage.",
+    )
     parser.add_argument("--version", action="version", version=f"trio-stomp {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     serving = commands.add_parser(
         "serve",
         help="serve an app, or a plain broker",
-        description="Serve an app; without MODULE:APP, a plain broker. SIGINT and SIGTERM end it "
-        "gracefully, a second one at once. Settings: defaults < --config < environment "
-        "(TRIO_STOMP_...) < options.",
+        description="Serve an app or, without MODULE:APP, a plain broker. Prints one line with its URL once "
+        "it listens. SIGINT or SIGTERM ends it gracefully, a second one at once. A setting is taken from "
+        "the options, else from the environment (as TRIO_STOMP_PORT), else from the file of --config, else "
+        "it has its default.",
     )
     serving.add_argument(
-        "app", nargs="?", metavar="MODULE:APP", help="where the StompApp is, as chat.app:app"
+        "app", nargs="?", metavar="MODULE:APP", help="module and name of the StompApp, as chat:app"
     )
     serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serving.add_argument("--port", help="port to listen on; 0 for a free one (default 8080)")
     serving.add_argument("--path", help="path of the WebSocket endpoint (default /ws)")
-    serving.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM; with --tls-key: wss")
-    serving.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
-    serving.add_argument("--config", metavar="FILE", type=Path, help="settings, TOML")
     serving.add_argument(
-        "--origins", metavar="ORIGIN,…", help="origins besides our own whose pages may connect"
+        "--tls-cert", metavar="FILE", help="certificate chain (PEM); needs --tls-key; the URL is then wss://"
     )
-    serving.add_argument("--static", metavar="PREFIX=DIR,…", help="serve files under URL prefixes")
+    serving.add_argument("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
+    serving.add_argument("--config", metavar="FILE", type=Path, help="file with settings (TOML)")
     serving.add_argument(
-        "--log-level", metavar="LEVEL", help=f"one of {', '.join(LOG_LEVELS)} (default info)"
+        "--origins",
+        metavar="ORIGIN,...",
+        help="origins besides the server's own whose pages may connect, as https://example.com; * for all",
+    )
+    serving.add_argument(
+        "--static", metavar="PREFIX=DIR,...", help="directories whose files are served, as /=page,/lib=js"
+    )
+    serving.add_argument(
+        "--log-level", metavar="LEVEL", help=f"least severe log lines: {', '.join(LOG_LEVELS)} (default info)"
     )
     serving.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="any other setting, as --set outbox.bytes=1MiB; may be repeated",
+        help="any setting by its name, as outbox.bytes=1MiB; may be repeated",
     )
     serving.set_defaults(run=_serve)
 
     checking = commands.add_parser(
         "check",
         help="show an app's routes, pools and rules",
-        description="Show an app's routes, pools and rules. Exit status 1 when its handlers "
-        "do not hold together.",
+        description="Show an app's routes, pools and rules. Exit status 1 when a handler's parameters "
+        "cannot be filled or its routes contradict each other; every mistake is told.",
     )
-    checking.add_argument("app", metavar="MODULE:APP", help="where the StompApp is")
+    checking.add_argument("app", metavar="MODULE:APP", help="module and name of the StompApp, as chat:app")
     checking.set_defaults(run=_check)
 
     sending = commands.add_parser(
-        "send", help="send one message", description="Send one message and wait for its receipt."
+        "send",
+        help="send one message",
+        description="Send one message and wait for the RECEIPT. Exit status 1 when the server refuses it.",
     )
     _add_connection_options(sending)
-    sending.add_argument("destination", metavar="DEST", help="as /topic/news or /app/chat/lobby")
+    sending.add_argument("destination", metavar="DEST", help="destination, as /topic/news or /app/chat/lobby")
     sending.add_argument(
-        "body", nargs="?", metavar="BODY", help="text, @FILE for a file's content, - for standard input"
+        "body",
+        nargs="?",
+        metavar="BODY",
+        help="text; @FILE: a file's content; -: standard input (default: empty)",
     )
     sending.add_argument(
-        "--content-type", help="default: application/json when BODY is JSON, else text/plain"
+        "--content-type",
+        metavar="TYPE",
+        help="of the body (default: application/json when it is JSON, else text/plain)",
     )
     sending.set_defaults(run=_send)
 
     subscribing = commands.add_parser(
         "subscribe",
         help="print the messages of destinations",
-        description="Print each message of the destinations, one line for its destination and headers with "
-        "--headers, then its body. Ends with SIGINT.",
+        description="Print the body of each message that arrives, with a line end behind it. "
+        "Runs until SIGINT (exit status 130) or for --count messages.",
     )
     _add_connection_options(subscribing)
-    subscribing.add_argument("destinations", nargs="+", metavar="DEST", help="as /topic/news or /topic/**")
+    subscribing.add_argument(
+        "destinations", nargs="+", metavar="DEST", help="destination or pattern, as /topic/news or /topic/**"
+    )
     subscribing.add_argument("--count", type=int, metavar="N", help="end after N messages")
-    subscribing.add_argument("--headers", action="store_true", help="print headers too")
+    subscribing.add_argument(
+        "--headers", action="store_true", help="print a line with the headers before each body"
+    )
     subscribing.set_defaults(run=_subscribe)
     return parser
 
 
 def _add_connection_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", metavar="URL", help="as ws://127.0.0.1:8080/ws")
-    parser.add_argument("--login", help="login of CONNECT")
-    parser.add_argument("--passcode", help="passcode of CONNECT (or TRIO_STOMP_PASSCODE)")
+    parser.add_argument("url", metavar="URL", help="WebSocket endpoint, as ws://127.0.0.1:8080/ws")
+    parser.add_argument("--login", help="login header of CONNECT")
+    parser.add_argument(
+        "--passcode", help="passcode header of CONNECT (default: the environment's TRIO_STOMP_PASSCODE)"
+    )
 
 
 def load_app(name: str) -> StompApp:
