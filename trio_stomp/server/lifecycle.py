@@ -64,8 +64,10 @@ class Lifecycle:
             raise HttpError(503, f"the server is {self.state.value}", [("Retry-After", "5")])
 
     def add(self, session: SessionTask) -> None:
-        """Count a session as live."""
+        """Count a session as live, until `remove`."""
         self._sessions[session.id] = session
+        if self.state is not State.READY:  # the drain began while it shook hands, and has passed it by
+            session.stop(GOING_AWAY, _REASON)
 
     def remove(self, session: SessionTask) -> None:
         """It has ended."""
