@@ -162,9 +162,12 @@ async def serve(
         OSError: the address cannot be listened on.
     """
     config = config or ServerConfig()
-    async with open_server(app, config) as server:
-        if listeners is None:
+    async with contextlib.AsyncExitStack() as stack:
+        if listeners is None:  # before anything is opened for an address that cannot be had
             listeners = await open_listeners(config, ssl_context)
+        for listener in listeners:
+            stack.push_async_callback(listener.aclose)
+        server = await stack.enter_async_context(open_server(app, config))
         server.listeners = listeners
         _warn_if_open_to_all(app, server)
         async with trio.open_nursery() as nursery:

@@ -323,10 +323,12 @@ class SessionTask:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             outbox.discard(1006)
             self._start_lingering()
-        try:
-            await transport.aclose(outbox.close_code, outbox.close_reason)
         finally:
-            self._writer_done.set()
+            outbox.finish(1001, "the server is closing")  # of no effect unless this was cancelled
+            try:
+                await transport.aclose(outbox.close_code, outbox.close_reason)
+            finally:
+                self._writer_done.set()
 
     # Endings.
 

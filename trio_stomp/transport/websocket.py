@@ -29,6 +29,8 @@ from trio_stomp.transport.flag import Flag
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 _OPCODE_CLOSE = 0x88
+_FAREWELL_SECONDS = 1.0
+"""What the sending of our Close may take at the very end; a socket that has room takes it at once."""
 
 
 def frame_head(length: int, is_text: bool) -> bytes:
@@ -126,22 +128,26 @@ class WebSocketTransport:
         """Exchange Close frames and close; at the deadline, abort. Never fails.
 
         When the peer has closed first, its own code goes back to it (RFC 6455, section 5.5.1).
-        Shielded: it lasts ``close_timeout`` seconds at the most.
+        It lasts ``close_timeout`` seconds at the most; cancelling leaves out the wait for the
+        peer's Close, not the sending of ours.
         """
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
-            self._inbox.close()
-            self._cutter.stop()
-            self._below.release()
-            try:
+        self._inbox.close()
+        self._cutter.stop()
+        self._below.release()
+        try:
+            with trio.move_on_after(self._config.close_timeout):
                 if self._websocket is not None and not self._wire.is_torn:
                     if self._peer_closed:  # the library answers with the peer's own code, and closes
                         await self._below.closed.wait()
                     else:
                         await self._websocket.aclose(code, reason or None)
                         await self._below.aclose()  # which the library leaves out when the peer is gone
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # lost meanwhile: nothing is left to close
-            finally:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # lost meanwhile: nothing is left to close
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL_SECONDS):
+                await self._below.say_goodbye(code)
+            with trio.CancelScope(shield=True):
                 await self.abort()
 
     async def abort(self) -> None:
@@ -287,6 +293,16 @@ class _LibraryStream(trio.abc.Stream):
             self.closed.set()  # the library gives up then, without closing
             raise
 
+    async def say_goodbye(self, code: int) -> None:
+        """Send a Close frame if none has gone out; never fails, and sends none into a lost or torn stream."""
+        if self._close_sent or self.websocket is None or self._wire.is_torn:
+            return
+        self._close_sent = True
+        try:
+            await self._wire.send_all(FrameProtocol(client=False, extensions=[]).close(code))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.closed.set()  # lost: nobody to say it to
+
     async def wait_send_all_might_not_block(self) -> None:
         """As trio's."""
         await self._wire.wait_send_all_might_not_block()
@@ -299,11 +315,9 @@ class _LibraryStream(trio.abc.Stream):
             return
         self._is_closing = True
         try:
-            if self.websocket is not None and not self._close_sent:
-                reason = self.websocket.closed
-                if reason is not None and reason.code in (1002, 1007):
-                    self._close_sent = True
-                    await self._wire.send_all(FrameProtocol(client=False, extensions=[]).close(reason.code))
+            reason = None if self.websocket is None else self.websocket.closed
+            if reason is not None and reason.code in (1002, 1007):
+                await self.say_goodbye(reason.code)
             await self._wire.aclose_gently(self._config.close_timeout)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # lost: nothing to say goodbye to
