@@ -15,6 +15,9 @@ from trio_stomp.channels.pools import Pool
 from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version, encode
 from trio_stomp.testing import TestServer
 
+_LONG = 3600
+"""Seconds, of a clock that jumps, after which a test that waits for a frame has failed."""
+
 
 def stomp(command: str, body: bytes = b"", version: Version = Version.V1_2, **headers: str) -> bytes:
     """One STOMP frame in one WebSocket frame; ``_`` in a header's name stands for ``-``."""
@@ -55,7 +58,8 @@ class Peer:
     async def frame(self) -> Frame:
         """The next STOMP frame; EOFError after a Close or a lost connection."""
         while (found := self._decoder.next_frame()) is None:
-            seen = await self.wire.frame()
+            with trio.fail_after(_LONG):
+                seen = await self.wire.frame()
             if seen.opcode == CLOSE:
                 self.close_code = seen.close_code
                 with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):

@@ -175,21 +175,22 @@ class Handling:
         correlation = secrets.token_hex(8)
         receipt = frame.headers.get("receipt")
         headers = {"correlation-id": correlation} | ({} if receipt is None else {"receipt-id": receipt})
-        if await self._handled_by_app(session, message, error, headers):
+        is_handled, is_told = await self._handled_by_app(session, message, error, headers)
+        if is_handled and (is_told or receipt is None):
             return
         code, text = _told(error)
-        level = logging.ERROR if code == "internal_error" else logging.INFO
+        is_unexpected = code == "internal_error" and not is_handled
         logger.log(
-            level,
+            logging.ERROR if is_unexpected else logging.INFO,
             "session %s: handler of %r failed (%s, correlation id %s): %s",
             session.id,
             message.destination,
             code,
             correlation,
             type(error).__name__ if code == "internal_error" else error,
-            exc_info=error if code == "internal_error" else None,
+            exc_info=error if is_unexpected else None,
         )
-        if USER_PREFIX + ERROR_QUEUE in session.protocol.subscriptions.values():
+        if _hears(session, ERROR_QUEUE):
             problem = {
                 "code": code,
                 "message": text,
@@ -208,11 +209,16 @@ class Handling:
 
     async def _handled_by_app(
         self, session: SessionTask, message: Message, error: Exception, headers: dict[str, str]
-    ) -> bool:
+    ) -> tuple[bool, bool]:
+        """Whether the app has a handler for it, and whether that one's answer reached the session.
+
+        An answer that does not leaves a receipt that was asked for unanswered.
+        """
         assert self._app is not None
         route = self._app.exception_route(error)
         if route is None:
-            return False
+            return False, False
+        is_told = False
         try:
             arguments = route.plan.arguments(message, session.public, {}, error)
             result = await self._call(route, arguments)
@@ -223,10 +229,16 @@ class Handling:
                 for queue in route.send_to_user:
                     name = session.subscriber.user_name
                     self._broker.put(PublishToUser(name, queue, body, encoded | headers, session.id))
+                    is_told = is_told or _hears(session, queue)
         except Exception:
             logger.exception("session %s: the exception handler for %r failed", session.id, error)
-            return False
-        return True
+            return False, False
+        return True, is_told
+
+
+def _hears(session: SessionTask, queue: str) -> bool:
+    """Whether the session has subscribed to its own ``queue``."""
+    return USER_PREFIX + queue in session.protocol.subscriptions.values()
 
 
 def _told(error: Exception) -> tuple[str, str]:
