@@ -17,7 +17,7 @@ import trio
 
 from trio_stomp.client.connection import Connection
 from trio_stomp.config import ClientConfig, WebSocketConfig
-from trio_stomp.errors import ConnectionLost, ServerError
+from trio_stomp.errors import ConnectionLost, TrioStompError
 from trio_stomp.messages.conversion import Converter
 from trio_stomp.messages.message import Message
 from trio_stomp.metrics import Metrics
@@ -117,13 +117,15 @@ class Client:
         body, content_type = self._converter.encode(payload)
         all_headers = {"content-type": content_type} if body else {}
         all_headers |= headers or {}
+        connection = self._connection
+        connection.check()  # before the state machine, which knows that it has ended but not why
         if not receipt:
-            await self._connection.put(self._connection.protocol.send(destination, body, all_headers))
+            await connection.put(connection.protocol.send(destination, body, all_headers))
             return
-        wanted = self._connection.next_receipt()
-        all_headers["receipt"] = wanted
-        await self._connection.put(self._connection.protocol.send(destination, body, all_headers))
-        await self._connection.wait_receipt(wanted)
+        with connection.expect_receipt() as wanted:
+            all_headers["receipt"] = wanted
+            await connection.put(connection.protocol.send(destination, body, all_headers))
+            await connection.wait_receipt(wanted)
 
     @contextlib.asynccontextmanager
     async def subscribe(
@@ -138,19 +140,25 @@ class Client:
             ReceiptTimeout, ServerError, ConnectionLost: as `send`.
         """
         connection = self._connection
+        connection.check()
         key = f"s{next(self._ids)}"
         read = None if payload_type is None else self._converter.reader(payload_type)
         frames = connection.open_sink(key)
-        receipt = connection.next_receipt()
         try:
-            asked = {**(headers or {}), "receipt": receipt}
-            await connection.put(connection.protocol.subscribe(key, destination, headers=asked))
-            await connection.wait_receipt(receipt)
+            with connection.expect_receipt() as receipt:
+                asked = {**(headers or {}), "receipt": receipt}
+                frame = connection.protocol.subscribe(key, destination, headers=asked)
+                try:
+                    await connection.put(frame)
+                except BaseException:  # it was not sent, so there is nothing to unsubscribe
+                    connection.protocol.subscriptions.pop(key, None)
+                    raise
+                await connection.wait_receipt(receipt)
             yield Subscription(connection, frames, read)
         finally:
             connection.close_sink(key)
             frames.close()
-            with trio.CancelScope(shield=True), contextlib.suppress(ConnectionLost, ServerError):
+            with trio.CancelScope(shield=True), contextlib.suppress(TrioStompError):  # it has ended
                 if connection.failure is None and key in connection.protocol.subscriptions:
                     await connection.put(connection.protocol.unsubscribe(key))
 

@@ -7,8 +7,8 @@ never breaks the stream.  Rule 2: when the connection ends, everybody who waits 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -76,33 +76,42 @@ class Connection:
         Raises:
             TrioStompError: the connection has ended; which subclass says why.
         """
-        if self.failure is not None:
-            raise self.failure
+        self.check()
         try:
             await self._queue.send(frame)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._why() from None
 
-    def next_receipt(self) -> str:
-        """A receipt id that was not used on this connection."""
+    def check(self) -> None:
+        """Return while the connection lives.
+
+        Raises:
+            TrioStompError: it has ended; which subclass says why.
+        """
+        if self.failure is not None:
+            raise self.failure
+
+    @contextmanager
+    def expect_receipt(self) -> Iterator[str]:
+        """A receipt id that was not used on this connection, to be awaited while the context lasts."""
         self._receipt_count += 1
         receipt = f"r{self._receipt_count}"
         self._receipts[receipt] = trio.Event()
-        return receipt
+        try:
+            yield receipt
+        finally:
+            del self._receipts[receipt]
 
     async def wait_receipt(self, receipt: str) -> None:
-        """Wait for the RECEIPT that answers ``receipt``.
+        """Wait for the RECEIPT that answers ``receipt``, an expected one.
 
         Raises:
             ReceiptTimeout: none came within ``receipt_timeout`` seconds.
             TrioStompError: the connection ended before.
         """
-        try:
-            with trio.move_on_after(self._config.receipt_timeout):
-                await self._wait(self._receipts[receipt])
-                return
-        finally:
-            del self._receipts[receipt]
+        with trio.move_on_after(self._config.receipt_timeout):
+            await self._wait(self._receipts[receipt])
+            return
         raise ReceiptTimeout(f"no RECEIPT within {self._config.receipt_timeout:g} seconds")
 
     def open_sink(self, key: str) -> trio.MemoryReceiveChannel[Frame]:
@@ -123,9 +132,9 @@ class Connection:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             try:
                 if self.failure is None and self.connected is not None:
-                    receipt = self.next_receipt()
-                    await self.put(self.protocol.disconnect(receipt))
-                    await self.wait_receipt(receipt)
+                    with self.expect_receipt() as receipt:
+                        await self.put(self.protocol.disconnect(receipt))
+                        await self.wait_receipt(receipt)
             except TrioStompError:
                 pass  # it ended first: closed is closed
         await self._transport.aclose()
