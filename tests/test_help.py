@@ -1,4 +1,4 @@
-"""The help texts of the command line. (What the commands do: test_cli.py and network/test_command_line.py.)"""
+"""The help texts of the command line. (What commands do: test_cli.py, network/test_command_line.py.)"""
 
 from __future__ import annotations
 
