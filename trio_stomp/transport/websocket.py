@@ -157,9 +157,13 @@ class WebSocketTransport:
         await self._wire.abort()
 
     async def _accept(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
-        with trio.move_on_after(self._config.close_timeout):
+        # A peer that is gone by now is no news; the library says so with ConnectionClosed.
+        with (
+            trio.move_on_after(self._config.close_timeout),
+            contextlib.suppress(trio_websocket.ConnectionClosed),
+        ):
             await self._shake_hands(nursery, subprotocol)
-        if self._websocket is None:  # the library refused what the front door let through
+        if self._websocket is None:  # or the library refused what the front door let through
             raise trio.BrokenResourceError("the WebSocket handshake did not come to its end")
 
     async def _shake_hands(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
