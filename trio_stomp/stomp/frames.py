@@ -1,7 +1,8 @@
 """STOMP frames as bytes: encoding, and a decoder that takes them in any pieces (sans-I/O).
 
 Rule 1: escaping and line ends follow the version, and nothing but the version.
-Rule 2: no byte is searched twice: the decoder remembers how far it has looked.
+Rule 2: no byte is searched more than twice, however many frames came at once, and in whatever
+pieces: the decoder remembers how far it has looked, and for what.
 Rule 3: bytes either become frames or raise RemoteProtocolError, and after that for ever.
 Rule 4: a limit is checked as soon as it can be known, before what exceeds it is stored.
 """
@@ -189,6 +190,7 @@ class FrameDecoder:
         "_line",
         "_lines",
         "_looked",
+        "_sought",
         "examined",
         "heart_beats",
         "limits",
@@ -203,6 +205,7 @@ class FrameDecoder:
         self._data: bytes | bytearray = b""
         self._at = 0  # where the frame starts that is being read
         self._looked = 0  # how far its head, or its body, has been searched
+        self._sought = 0  # up to where a blank line was sought that the frames there did not end with
         self._line = 0  # where the line starts that is being read
         self._lines = 0  # how many lines of its head are complete
         self._frame: Frame | None = None  # its head, once that is complete
@@ -213,9 +216,11 @@ class FrameDecoder:
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes; `next_frame` makes frames of them."""
         at = self._at
-        if at == len(self._data):
+        if at == len(self._data):  # between two frames, the usual case
             self._data = data
-        elif isinstance(self._data, bytes):
+            self._at = self._looked = self._sought = 0
+            return
+        if isinstance(self._data, bytes):
             self._data = bytearray(memoryview(self._data)[at:])
             self._data += data
         else:
@@ -223,6 +228,7 @@ class FrameDecoder:
             self._data += data
         self._at = 0
         self._looked -= at
+        self._sought -= at
         self._line -= at
         self._body_at -= at
 
@@ -243,26 +249,34 @@ class FrameDecoder:
             raise
 
     def _next(self) -> Frame | None:
-        if self._frame is None:
-            if self._looked <= self._at:  # the first look at this frame
-                self._skip_line_ends()
-                data, at = self._data, self._at
+        if self._frame is not None:
+            return self._finish()
+        data, at = self._data, self._at
+        if self._looked <= at:  # the first look at this frame
+            if at == len(data):
+                return None
+            if data[at] <= _CR:
+                at = self._skip_line_ends()
+            if at >= self._sought:
                 # The usual case: the head is here as a whole, with nothing unusual in it.
                 stop = data.find(b"\n\n", at)
-                if stop >= 0:
+                if 0 <= stop <= at + self.limits.header_line:
                     head = data[at:stop]
-                    if b"\r" not in head and b"\0" not in head and len(head) <= self.limits.header_line:
+                    if b"\r" not in head and b"\0" not in head:
                         self.examined += stop + 2 - at
                         self._read_head(head)
                         self._body_at = self._looked = stop + 2
                         return self._finish()
-                self.examined += len(data) - at
-            if not self._walk():
-                return None
-        return self._finish()
+                # Many small frames with CRs may stand before that blank line: to seek it again for
+                # each would be quadratic, so they are walked through.
+                self._sought = len(data) if stop < 0 else stop + 2
+                self.examined += self._sought - at
+            self._line = self._looked = at
+            self._lines = 0
+        return self._finish() if self._walk() else None
 
-    def _skip_line_ends(self) -> None:
-        """Pass over heart-beats and what may follow a NUL (STOMP 1.2, Augmented BNF)."""
+    def _skip_line_ends(self) -> int:
+        """Where a frame starts: after heart-beats and what may follow a NUL (STOMP 1.2, Augmented BNF)."""
         data, at, end = self._data, self._at, len(self._data)
         while at < end:
             if data[at] == _CR and self.version is Version.V1_2 and data[at + 1 : at + 2] == b"\n":
@@ -272,8 +286,8 @@ class FrameDecoder:
             at += 1
             self.heart_beats += 1
         self.examined += at - self._at
-        self._at = self._looked = self._line = at
-        self._lines = 0
+        self._at = self._looked = at
+        return at
 
     def _walk(self) -> bool:
         """Look for the head's end line by line, from where the last look ended; whether it is there."""
@@ -324,6 +338,9 @@ class FrameDecoder:
         try:
             text = head.decode()
         except UnicodeDecodeError as error:
+            first = bytes(head.partition(b"\n")[0])  # judged first, as when it comes in pieces
+            if first.removesuffix(b"\r").decode("latin-1") not in _COMMANDS:
+                raise RemoteProtocolError(f"unknown command {_shown(first)}") from error
             raise RemoteProtocolError("a header is not UTF-8", close_code=1007) from error
         version = self.version
         lines = text.split("\n")
