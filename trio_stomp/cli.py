@@ -30,6 +30,8 @@ from trio_stomp.version import __version__
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+PASSCODE = "TRIO_STOMP_PASSCODE"
+"""A variable that is the client commands', not a setting: a command line is seen by everybody on the machine."""
 
 
 class UsageError(TrioStompError):
@@ -146,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
     subscribing.add_argument(
         "destinations", nargs="+", metavar="DEST", help="destination or pattern, as /topic/news or /topic/**"
     )
-    subscribing.add_argument("--count", type=int, metavar="N", help="end after N messages")
+    subscribing.add_argument("--count", type=_count, metavar="N", help="end after N messages")
     subscribing.add_argument(
         "--headers", action="store_true", help="print a line with the headers before each body"
     )
@@ -160,6 +162,13 @@ def _add_connection_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passcode", help="passcode header of CONNECT (default: the environment's TRIO_STOMP_PASSCODE)"
     )
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{count} messages, expected 1 or more")
+    return count
 
 
 def load_app(name: str) -> StompApp:
@@ -200,7 +209,8 @@ def _serve(options: argparse.Namespace) -> int:
         if not equals:
             raise UsageError(f"--set {pair!r}: expected NAME=VALUE")
         overrides[name] = value
-    config = load_config(file=options.config, environ=os.environ, overrides=overrides)
+    environ = {name: value for name, value in os.environ.items() if name != PASSCODE}
+    config = load_config(file=options.config, environ=environ, overrides=overrides)
     logging.basicConfig(
         level=config.log_level.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
@@ -247,7 +257,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _passcode(options: argparse.Namespace) -> str | None:
-    return options.passcode or os.environ.get("TRIO_STOMP_PASSCODE")
+    return options.passcode or os.environ.get(PASSCODE)
 
 
 def _send(options: argparse.Namespace) -> int:

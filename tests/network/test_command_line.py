@@ -316,3 +316,14 @@ def test_wss_by_certificate_and_key(tmp_path: Path) -> None:
         done = run_command("send", server.url, "/topic/x", "not trusted")
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
+
+
+def test_the_clients_passcode_variable_does_not_disturb_a_server() -> None:
+    with serving(environ={"TRIO_STOMP_PASSCODE": "secret"}):
+        pass
+
+
+def test_a_count_below_one_is_wrong_usage() -> None:
+    done = run_command("subscribe", "ws://127.0.0.1:1/ws", "/topic/x", "--count", "0")
+    assert done.returncode == 2
+    assert "expected 1 or more" in done.stderr
