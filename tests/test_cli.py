@@ -1,4 +1,4 @@
-"""The command line as far as it starts no loop: help, usage, check. (The rest: network/test_command_line.py.)"""
+"""The command line as far as it starts no loop: help, usage, check (the rest: network/test_command_line)."""
 
 from __future__ import annotations
 
