@@ -605,3 +605,11 @@ def test_any_bytes_at_all_are_frames_or_refused(version: Version, data: bytes) -
     outcome(version, [data])
     outcome(version, [b"SEND\n" + data])
     outcome(version, [b"SEND\n\n" + data])
+
+
+@pytest.mark.parametrize("version", Version)
+def test_half_a_surrogate_pair_is_a_local_error_and_can_be_made_expressible(version: Version) -> None:
+    headers = {"x": "a\ud800b"}
+    with pytest.raises(LocalProtocolError):
+        encode_headers(headers, version)
+    assert encode_headers(expressible(headers, version), version) == b"x:a?b\n"

@@ -111,19 +111,24 @@ def encode_headers(headers: Mapping[str, str], version: Version) -> bytes:
 
     Raises:
         LocalProtocolError: the version has no way to say it: a line feed, or a ``:`` in a name, in
-            1.0; a NUL in any.
+            1.0; a NUL or half a surrogate pair in any.
     """
     lines = [_header_line(name, value, version) for name, value in headers.items()]
-    return "".join(lines).encode()
+    try:
+        return "".join(lines).encode()
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(f"a header is no Unicode text: {error.reason}") from error
 
 
 def expressible(headers: Mapping[str, str], version: Version) -> dict[str, str]:
     """What of the headers the version can say, for messages on their way to older clients.
 
-    Names that cannot be said are left out; line feeds and NULs in values become spaces.
+    Names that cannot be said are left out; line feeds and NULs in values become spaces, halves of
+    surrogate pairs question marks.
     """
     said: dict[str, str] = {}
-    for name, value in headers.items():
+    for raw_name, raw_value in headers.items():
+        name, value = (text.encode("utf-8", "replace").decode() for text in (raw_name, raw_value))
         try:
             _header_line(name, value, version)
         except LocalProtocolError:
