@@ -1,4 +1,4 @@
-"""Destinations: what a pattern reaches, what a template takes apart and puts together, and what is neither."""
+"""Destinations: what a pattern reaches, what a template takes apart and puts together, what is neither."""
 
 from __future__ import annotations
 
@@ -112,10 +112,9 @@ def test_a_pattern_reaches_what_its_regular_expression_would(pattern: str, desti
 def test_any_text_is_a_pattern_or_refused(text: str) -> None:
     try:
         pattern = Pattern.parse(text)
-    except DestinationError as error:
-        assert error.destination == text
-    else:
-        assert pattern.matches(text.replace("*", "x"))
+    except DestinationError:
+        return
+    assert pattern.matches(text.replace("*", "x"))
 
 
 class Counted(str):
@@ -207,11 +206,10 @@ def test_what_is_no_template_is_refused(text: str, message: str) -> None:
 def test_any_text_is_a_template_or_refused(text: str) -> None:
     try:
         template = Template.parse(text)
-    except DestinationError as error:
-        assert error.destination == text
-    else:
-        assert template.text == text
-        assert template.match(template.format(dict.fromkeys(template.variables, "x"))) is not None
+    except DestinationError:
+        return
+    values = dict.fromkeys(template.variables, "x")
+    assert template.match(template.format(values)) == values
 
 
 def test_of_two_templates_that_fit_the_one_with_the_earlier_literal_comes_first() -> None:
