@@ -172,3 +172,13 @@ async def test_more_destinations_than_are_remembered_are_all_found(autojump_cloc
         assert (await peer.frame()).command == "RECEIPT"
         assert seen == 1101
         assert len(server.server._core.dispatcher._routes) <= 1024
+
+
+async def test_a_send_to_a_destination_that_is_too_long_is_refused(autojump_clock: MockClock) -> None:
+    async with open_test_server(None, QUIET) as server:
+        peer = await open_peer(server)
+        await peer.say("SEND", b"x", destination="/topic/" + "a" * 1017, receipt="r")
+        assert (await peer.frame()).command == "RECEIPT"
+        await peer.say("SEND", b"x", destination="/topic/" + "a" * 1018)
+        assert await refusal(peer) == "a destination of 1025 characters, the limit is 1024"
+        assert peer.close_code == 1008

@@ -31,7 +31,7 @@ from trio_stomp.version import __version__
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 PASSCODE = "TRIO_STOMP_PASSCODE"
-"""A variable that is the client commands', not a setting: a command line is seen by everybody on the machine."""
+"""A variable of the client commands, not a setting: everybody on the machine sees a command line."""
 
 
 class UsageError(TrioStompError):

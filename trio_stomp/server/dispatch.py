@@ -18,6 +18,7 @@ from trio_stomp.broker.commands import Publish, Subscribe, Unsubscribe
 from trio_stomp.broker.simple import SimpleBroker
 from trio_stomp.broker.users import USER_PREFIX, user_queue
 from trio_stomp.channels.pools import Pool
+from trio_stomp.config import DESTINATION_LENGTH
 from trio_stomp.errors import DestinationError, RemoteProtocolError
 from trio_stomp.messages.message import Message
 from trio_stomp.metrics import Metrics
@@ -74,6 +75,12 @@ class Dispatcher:
 
     def _send(self, session: SessionTask, frame: Frame) -> Awaitable[None] | None:
         destination = frame.headers["destination"]
+        if len(destination) > DESTINATION_LENGTH:
+            raise RemoteProtocolError(
+                f"a destination of {len(destination)} characters, the limit is {DESTINATION_LENGTH}",
+                frame=frame,
+                close_code=1008,
+            )
         if "transaction" in frame.headers:
             raise RemoteProtocolError("transactions are not supported by this broker", frame=frame)
         app = self._app
