@@ -146,7 +146,8 @@ class FrontDoor:
                 self._core.measure()
                 text = render(self._core.metrics)
                 return 200, response(200, text, content_type=_METRICS_TYPE, is_head=is_head)
-        found = await trio.to_thread.run_sync(_read_static, self._core.config.static, head.path)
+        static = self._core.config.static
+        found = await trio.to_thread.run_sync(_read_static, static, head.path) if static else None
         if found is None:
             return 404, response(404, "nothing here\n", is_head=is_head)
         path, content = found
