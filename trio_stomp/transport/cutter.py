@@ -59,10 +59,12 @@ class FrameCutter:
 
     Attributes:
         items: cut messages and markers, in order; whoever takes them empties the list.
-        size: bytes of the messages in `items`.
+        size: bytes of the messages in `items`, and of what has passed; whoever takes it sets it to 0.
         marks: how many of `items` are not messages.
         passed: what the library is to be given now; whoever takes it empties it.
         close: the peer's Close frame, once it is complete.
+        is_broken: a limit was broken within a message whose marker is in the list already: it
+            stands before the `Violation`, and its message never comes.
     """
 
     __slots__ = (
@@ -72,6 +74,7 @@ class FrameCutter:
         "_fragments",
         "_header",
         "_is_blind",
+        "_is_control",
         "_is_cutting",
         "_is_ours_closing",
         "_left",
@@ -80,6 +83,7 @@ class FrameCutter:
         "_open",
         "_sink",
         "close",
+        "is_broken",
         "items",
         "marks",
         "message_bytes",
@@ -94,10 +98,12 @@ class FrameCutter:
         self.marks = 0
         self.passed = bytearray()
         self.close = b""
+        self.is_broken = False
         self._is_cutting = is_cutting
         self._fragments = fragments
         self._header = b""  # a frame's first bytes, while its header is incomplete
         self._left = 0  # bytes to come of the frame that is not cut
+        self._is_control = False  # what that frame is
         self._sink = self.passed  # where they go
         self._close = bytearray()
         self._dropped = bytearray()
@@ -113,6 +119,11 @@ class FrameCutter:
         trio-websocket 0.12.2 dies of a ping that comes while it is closing.
         """
         self._is_ours_closing = True
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the end of a message that passes is still to come."""
+        return self._open or (self._left > 0 and not self._is_control)
 
     def feed(self, data: bytes) -> None:
         """Look at one read of the socket; linear in its length."""
@@ -189,7 +200,7 @@ class FrameCutter:
         """Where the bytes of a frame go that is not cut; None: no frame can follow (see `_is_blind`)."""
         opcode = first & 0x0F
         is_final = first >= 0x80
-        is_control = opcode >= 8
+        is_control = self._is_control = opcode >= 8
         if (
             first & 0x70
             or opcode > 10
@@ -213,10 +224,12 @@ class FrameCutter:
         self._message_frames += 1
         if self._message_size > self.message_bytes:
             text = f"a message of more than {self.message_bytes} bytes"
+            self.is_broken = not opcode
             self._violate(1009, text, "websocket.message")
             return None
         if self._message_frames > self._fragments:
             text = f"a message of more than {self._fragments} fragments"
+            self.is_broken = True  # fragments are counted from the second on
             self._violate(1008, text, "websocket.fragments")
             return None
         if opcode:
@@ -234,7 +247,9 @@ class FrameCutter:
         """Give the next bytes of the frame that is passing to where they go."""
         self._sink += piece
         self._left -= len(piece)
-        if self._sink is self._dropped:
+        if self._sink is self.passed:
+            self.size += len(piece)
+        elif self._sink is self._dropped:
             self._dropped.clear()
         elif self._sink is self._close and not self._left:
             self.items.append(Passed.CLOSE)

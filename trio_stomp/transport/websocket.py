@@ -29,6 +29,8 @@ from trio_stomp.transport.flag import Flag
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 _OPCODE_CLOSE = 0x88
+_ITEM_BYTES = 48
+"""What a message costs besides its bytes (33 of the object, 8 in the list): empty ones are not free."""
 _FAREWELL_SECONDS = 1.0
 """What the sending of our Close may take at the very end; a socket that has room takes it at once."""
 
@@ -105,16 +107,29 @@ class WebSocketTransport:
         if item is Passed.CLOSE:
             self._peer_closed = True
             return []
+        return await self._receive_passed()
+
+    async def _receive_passed(self) -> list[bytes]:
+        """The message at whose marker we are, by the library; raises and returns as `receive`."""
         assert self._websocket is not None
-        try:
-            message = await self._websocket.get_message()
-        except trio_websocket.ConnectionClosed:
-            return []
+        message: str | bytes | None = None
+        with trio.CancelScope() as waiting:
+            self._below.waiting = waiting
+            self._below.check_waiting()
+            try:
+                message = await self._websocket.get_message()
+            except trio_websocket.ConnectionClosed:
+                return []
+            finally:
+                self._below.waiting = None
+        if message is None:
+            return await self.receive()  # the violation, or the end
         return [message.encode() if isinstance(message, str) else message]
 
     def stop_receiving(self) -> None:
         """Let `receive` come to its end after what has been read so far."""
         self._inbox.close()
+        self._below.check_waiting()
 
     async def send(self, data: bytes) -> None:
         """Write frames made with `frame_head`; for the one writer.
@@ -170,7 +185,7 @@ class WebSocketTransport:
         request = await trio_websocket.wrap_server_stream(
             nursery,
             self._below,
-            message_queue_size=1,
+            message_queue_size=sys.maxsize,  # bounded by our inbox: a full queue would hold up pings
             max_message_size=sys.maxsize,  # counted in characters there; the cutter counts bytes
             receive_buffer_size=RECEIVE_BYTES,
         )
@@ -216,6 +231,7 @@ class _LibraryStream(trio.abc.Stream):
         "accepted",
         "closed",
         "on_end",
+        "waiting",
         "websocket",
     )
 
@@ -241,6 +257,7 @@ class _LibraryStream(trio.abc.Stream):
         self.closed = Flag()
         self.websocket: trio_websocket.WebSocketConnection | None = None
         self.on_end: Callable[[], None] | None = None
+        self.waiting: trio.CancelScope | None = None  # the session's, for the library's next message
 
     def release(self) -> None:
         """Everything before the peer's Close has been seen through: the library may have it."""
@@ -273,14 +290,42 @@ class _LibraryStream(trio.abc.Stream):
                     inbox.close()
                     return b""
                 cutter.feed(data)
-                if cutter.items:
-                    if not inbox.is_closed:  # else nobody will look at them
-                        inbox.extend(cutter.items, cutter.size)
-                    cutter.items, cutter.size = [], 0
+                self._hand_over()
         except BaseException:
             self._note_end()
             inbox.close()
             raise
+
+    def _hand_over(self) -> None:
+        """Put what was cut and marked into the session's inbox, by its weight in memory."""
+        cutter, inbox = self._cutter, self._inbox
+        if inbox.is_closed:
+            cutter.items = []  # nobody will look at them
+            if not cutter.is_within:
+                cutter.stop()  # nor at what would fill the library's queue
+        elif cutter.items:
+            inbox.extend(cutter.items, cutter.size + _ITEM_BYTES * len(cutter.items))
+            cutter.items = []
+            if cutter.is_broken:
+                self.check_waiting()
+        elif len(inbox):
+            # More of a passing message whose marker waits there. (Once the marker was taken the
+            # message is bounded by its own limit, and the session may be waiting for just that.)
+            inbox.weight += cutter.size
+        cutter.size = 0
+
+    def check_waiting(self) -> None:
+        """Wake the session if it waits in vain for the library's next message.
+
+        Either a limit was broken within that message, whose violation is the one mark left, or
+        the session is to end and the rest of the message has not come.
+        """
+        cutter = self._cutter
+        if self.waiting is not None and (
+            (cutter.is_broken and cutter.marks == 1)
+            or (self._inbox.is_closed and cutter.is_within and not cutter.marks)
+        ):
+            self.waiting.cancel()
 
     def _note_end(self) -> None:
         on_end, self.on_end = self.on_end, None

@@ -1,0 +1,448 @@
+"""The transport's rules (DESIGN section 6, "Inbound"): order, pings, the peer's Close, ways to end."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+import trio
+from hardening import Recording
+from peer import Gate, Peer, ended, open_peer, stomp
+from trio.testing import MockClock, wait_all_tasks_blocked
+from wire import BINARY, CLOSE, PING, PONG, Seen, client_frame, close_frame, handshake
+
+from trio_stomp import Message, ServerConfig, StompApp, StompConfig, WebSocketConfig
+from trio_stomp.testing import open_test_server
+
+both_paths = pytest.mark.parametrize("is_fast", [True, False], ids=["fast path", "library only"])
+
+
+def config(*, is_fast: bool = True, heart_beat: float = 0.0, **websocket: object) -> ServerConfig:
+    return ServerConfig(
+        stomp=StompConfig(heart_beat_send=0, heart_beat_receive=heart_beat),
+        websocket=WebSocketConfig(fast_path=is_fast, **websocket),  # type: ignore[arg-type]
+    )
+
+
+class Held:
+    """An app with a handler that waits for the test."""
+
+    def __init__(self) -> None:
+        self.app = StompApp()
+        self.app.allow_send("/topic/**")
+        self.gate = trio.Event()
+        self.done: list[bytes] = []
+        self.app.on_message("/app/hold")(self.hold)
+
+    async def hold(self, message: Message) -> None:
+        await self.gate.wait()
+        self.done.append(message.body)
+
+
+def send(body: bytes, destination: str = "/topic/a", **headers: str) -> bytes:
+    return stomp("SEND", body, destination=destination, **headers)
+
+
+def in_pieces(frame: bytes, *, parts: int = 2, between: bytes = b"") -> bytes:
+    """A client's frame of at most 125 bytes as a fragmented message, with ``between`` after each piece."""
+    key, masked = frame[2:6], frame[6:]
+    payload = bytes(byte ^ mask for byte, mask in zip(masked, itertools.cycle(key), strict=False))
+    size = -(-len(payload) // parts)
+    pieces = [payload[start : start + size] for start in range(0, len(payload), size)]
+    opcodes = [frame[0] & 0x0F] + [0] * (len(pieces) - 1)
+    frames = [
+        client_frame(piece, opcode, final=at == len(pieces) - 1)
+        for at, (piece, opcode) in enumerate(zip(pieces, opcodes, strict=True))
+    ]
+    return between.join(frames)
+
+
+async def bodies(peer: Peer, count: int) -> list[bytes]:
+    return [(await peer.frame()).body for _ in range(count)]
+
+
+# Order.
+
+
+@both_paths
+@pytest.mark.parametrize("step", [0, 1, 7, 50])
+async def test_fragmented_and_whole_messages_do_not_overtake_each_other(
+    is_fast: bool, step: int, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        data = b"".join(
+            (
+                send(b"A"),
+                in_pieces(send(b"B")),
+                send(b"C"),
+                in_pieces(send(b"D"), parts=5, between=client_frame(b"", PING)),
+                send(b"E"),
+            )
+        )
+        for start in range(0, len(data), step or len(data)):
+            await peer.send(data[start : start + (step or len(data))])
+            await wait_all_tasks_blocked()
+        found = [await peer.wire.frame() for _ in range(9)]
+        assert [frame.opcode for frame in found].count(PONG) == 4
+        messages = [frame.payload for frame in found if frame.opcode != PONG]
+        assert [message.rstrip(b"\0")[-1:] for message in messages] == [b"A", b"B", b"C", b"D", b"E"]
+
+
+@both_paths
+async def test_messages_stay_in_order_behind_a_handler_that_holds_them_up(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        await peer.send(send(b"", "/app/hold"))
+        for n in range(40):
+            frame = send(b"%d" % n)
+            await peer.send(in_pieces(frame) if n % 3 == 1 else frame)
+            await wait_all_tasks_blocked()
+        held.gate.set()
+        assert await bodies(peer, 40) == [b"%d" % n for n in range(40)]
+
+
+@both_paths
+async def test_large_and_small_messages_stay_in_order(is_fast: bool, autojump_clock: MockClock) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        sizes = [1, 70_000, 2, 200_000, 3, 65_000, 4]
+        await peer.send(*(send(b"x" * size) for size in sizes))
+        assert [len(body) for body in await bodies(peer, len(sizes))] == sizes
+
+
+@both_paths
+async def test_a_text_character_may_be_torn_between_fragments(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        await peer.send(in_pieces(send("☃☃☃".encode()), parts=50))
+        assert await bodies(peer, 1) == ["☃☃☃".encode()]
+
+
+@both_paths
+async def test_binary_and_text_messages_are_both_accepted(is_fast: bool, autojump_clock: MockClock) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        frame = b"SEND\ndestination:/topic/a\ncontent-length:2\n\n\xff\0\0"
+        await peer.send(client_frame(frame, BINARY), send(b"text"))
+        assert await bodies(peer, 2) == [b"\xff\0", b"text"]
+
+
+# Pings.
+
+
+@both_paths
+async def test_pings_are_answered_within_a_fragmented_message(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.send(client_frame(b"\n", final=False), client_frame(b"1", PING))
+        assert await peer.wire.frame() == Seen(PONG, b"1")
+
+
+@both_paths
+async def test_a_ping_in_the_read_that_fills_the_list_is_answered(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast, receive_ahead=1024)) as server:
+        peer = await open_peer(server)
+        await peer.send(send(b"", "/app/hold"))
+        await wait_all_tasks_blocked()
+        await peer.send(*[send(b"x" * 100)] * 50, client_frame(b"full", PING))
+        assert await peer.wire.frame() == Seen(PONG, b"full")
+        held.gate.set()
+
+
+# The peer's Close.
+
+
+@both_paths
+async def test_a_close_waits_for_the_receipt_of_what_came_before_it(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast, close_timeout=100)) as server:
+        peer = await open_peer(server)
+        await peer.send(send(b"last", "/app/hold", receipt="r"), close_frame(1000))
+        await wait_all_tasks_blocked()
+        held.gate.set()
+        assert (await peer.frame()).headers == {"receipt-id": "r"}
+        assert (await peer.wire.frame()).opcode == CLOSE
+
+
+@both_paths
+async def test_a_close_is_not_held_for_longer_than_the_timeout(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast, close_timeout=3)) as server:
+        peer = await open_peer(server)
+        started = trio.current_time()
+        await peer.send(send(b"", "/app/hold"), close_frame(1000))
+        assert (await peer.wire.frame()).opcode == CLOSE
+        assert trio.current_time() - started == pytest.approx(3)
+        held.gate.set()
+
+
+@both_paths
+@pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
+async def test_a_close_is_answered_with_its_own_code(
+    is_fast: bool, code: int, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.send(close_frame(code))
+        [answer] = await peer.wire.frames_to_end()
+        assert answer.close_code == code
+
+
+@both_paths
+async def test_nothing_after_a_close_is_acted_on(is_fast: bool, autojump_clock: MockClock) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        other, peer = await open_peer(server), await open_peer(server)
+        await other.subscribe("/topic/a")
+        await peer.send(send(b"before"), close_frame(), send(b"behind"), client_frame(b"?", PING))
+        assert [frame.opcode for frame in await peer.wire.frames_to_end()] == [CLOSE]
+        await other.say("SEND", b"end", destination="/topic/a")
+        assert await bodies(other, 2) == [b"before", b"end"]
+
+
+@both_paths
+async def test_a_close_within_a_fragmented_message_ends_the_session(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.send(client_frame(b"SEND", final=False), close_frame())
+        assert [frame.opcode for frame in await peer.wire.frames_to_end()] == [CLOSE]
+        started = trio.current_time()
+        await ended(server)
+        assert trio.current_time() - started <= 1
+
+
+@both_paths
+async def test_a_close_whose_bytes_come_one_by_one(is_fast: bool, autojump_clock: MockClock) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        for byte in close_frame(1001, b"bye"):
+            await peer.send(bytes((byte,)))
+            await wait_all_tasks_blocked()
+        [answer] = await peer.wire.frames_to_end()
+        assert answer.close_code == 1001
+
+
+# Our Close.
+
+
+@both_paths
+async def test_once_we_close_nothing_more_is_acted_on(is_fast: bool, autojump_clock: MockClock) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        other, peer = await open_peer(server), await open_peer(server)
+        await other.subscribe("/topic/a")
+        await peer.say("DISCONNECT")
+        assert (await peer.wire.frame()).close_code == 1000
+        await peer.send(send(b"late"), in_pieces(send(b"later")), client_frame(b"?", PING), close_frame())
+        assert await peer.wire.read_to_end() == b""
+        await other.say("SEND", b"end", destination="/topic/a")
+        assert await bodies(other, 1) == [b"end"]
+        assert server.statistics().metrics.internal_errors == 0
+
+
+# What ends a session that waits for the rest of a message.
+
+UNFINISHED: Sequence[bytes] = (
+    client_frame(b"SEND\n", final=False),
+    client_frame(b"SEND\n", final=False) + client_frame(b"x", 0, final=False) + client_frame(b"", PING),
+    send(b"x" * 100)[:50],
+    send(b"x" * 70_000)[:5000],
+)
+
+
+@both_paths
+@pytest.mark.parametrize("unfinished", UNFINISHED, ids=["fragment", "two", "half a frame", "large frame"])
+async def test_a_drain_does_not_wait_for_the_rest_of_a_message(
+    unfinished: bytes, is_fast: bool, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.send(unfinished)
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            started = trio.current_time()
+            nursery.start_soon(server.server.drain)
+            assert await peer.to_end() == []
+            assert trio.current_time() == started
+            assert peer.close_code == 1012
+
+
+@both_paths
+@pytest.mark.parametrize("unfinished", UNFINISHED, ids=["fragment", "two", "half a frame", "large frame"])
+async def test_a_peer_that_falls_silent_within_a_message_is_found_out(
+    unfinished: bytes, is_fast: bool, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast, heart_beat=5.0)) as server:
+        peer = await open_peer(server, heart_beat="5000,0")
+        await peer.send(unfinished)
+        started = trio.current_time()
+        await ended(server)
+        assert trio.current_time() - started < 20
+        assert "no heart-beat" in (await peer.to_end())[0].headers["message"]
+
+
+@both_paths
+async def test_the_rest_of_a_message_that_comes_in_time_is_still_seen_through(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    """A session that is to end has been given the message: it is handled though it was held up."""
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        frame = in_pieces(send(b"whole", "/app/hold"))
+        await peer.send(send(b"first", "/app/hold"), frame[:-10])
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.server.drain)
+            await wait_all_tasks_blocked()
+            await peer.send(frame[-10:])
+            await wait_all_tasks_blocked()
+            held.gate.set()
+            await peer.to_end()
+        assert held.done == [b"first", b"whole"]
+
+
+@both_paths
+async def test_what_comes_while_a_session_is_to_end_is_not_kept(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast)) as server:
+        peer = await open_peer(server)
+        await peer.send(send(b"first", "/app/hold"))
+        await wait_all_tasks_blocked()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.server.drain)
+            await wait_all_tasks_blocked()
+            for _ in range(50):
+                await peer.send(in_pieces(send(b"late", "/app/hold")), send(b"late", "/app/hold"))
+                await wait_all_tasks_blocked()
+            held.gate.set()
+            await peer.to_end()
+        assert held.done == [b"first"]
+
+
+@both_paths
+async def test_a_limit_broken_within_a_message_is_told_after_what_came_before_it(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast, fragments=3)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        await peer.send(
+            send(b"", "/app/hold"),
+            send(b"1"),
+            in_pieces(send(b"2"), parts=3),
+            in_pieces(send(b"3"), parts=4),
+            send(b"4"),
+        )
+        await wait_all_tasks_blocked()
+        held.gate.set()
+        *messages, error = await peer.to_end()
+        assert [message.body for message in messages] == [b"1", b"2"]
+        assert "more than 3 fragments" in error.headers["message"]
+        assert peer.close_code == 1008
+        assert server.statistics().metrics.limit_hits["websocket.fragments"] == 1
+
+
+@both_paths
+async def test_a_message_that_grows_too_big_while_it_is_awaited(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast, message=2000)) as server:
+        peer = await open_peer(server)
+        await peer.send(client_frame(b"\n" * 1000, final=False))
+        await wait_all_tasks_blocked()
+        await peer.send(client_frame(b"\n" * 1001, 0, final=False))
+        [error] = await peer.to_end()
+        assert "more than 2000 bytes" in error.headers["message"]
+        assert peer.close_code == 1009
+        assert server.statistics().metrics.limit_hits["websocket.message"] == 1
+
+
+# The handshake.
+
+
+async def test_compression_is_not_negotiated(autojump_clock: MockClock) -> None:
+    async with open_test_server(None, config()) as server:
+        peer = Peer(server.connect())
+        offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits"
+        await peer.wire.stream.send_all(handshake(extra=[offer]))
+        head = await peer.wire.read_until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"extensions" not in head.lower()
+
+
+@pytest.mark.parametrize(
+    ("offered", "chosen"),
+    [
+        ("v10.stomp, v11.stomp, v12.stomp", b"v12.stomp"),
+        ("v11.stomp, v10.stomp", b"v11.stomp"),
+        ("soap, v10.stomp", b"v10.stomp"),
+        ("soap", None),
+        ("", None),
+    ],
+)
+async def test_the_highest_sub_protocol_offered_is_chosen(
+    offered: str, chosen: bytes | None, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config()) as server:
+        peer = Peer(server.connect())
+        head = await peer.wire.shake_hands(protocols=offered)
+        lines = [line for line in head.lower().split(b"\r\n") if line.startswith(b"sec-websocket-protocol")]
+        assert lines == ([] if chosen is None else [b"sec-websocket-protocol: " + chosen])
+
+
+async def test_a_peer_that_does_not_take_the_101_is_cut_in_time(autojump_clock: MockClock) -> None:
+    async with open_test_server(None, config(close_timeout=3)) as server:
+        ours, theirs = trio.testing.memory_stream_pair()
+        gate = Gate(theirs)
+        gate.shut()
+        await ours.send_all(handshake())
+        started = trio.current_time()
+        await server.server.serve_stream(gate, "test")
+        assert trio.current_time() - started <= 3
+        assert server.statistics().metrics.internal_errors == 0
+
+
+async def test_the_101_does_not_wait_for_a_slow_reader_of_the_session(autojump_clock: MockClock) -> None:
+    """Bytes behind the head, in reads of their own, stay in the socket until the 101 is out."""
+    async with open_test_server(None, config()) as server, trio.open_nursery() as nursery:
+        ours, theirs = trio.testing.memory_stream_pair()
+        gate = Gate(theirs)
+        recording = Recording(gate)
+        gate.shut()
+        nursery.start_soon(server.server.serve_stream, recording, "test")
+        head = handshake()
+        await ours.send_all(head)
+        await wait_all_tasks_blocked()
+        await ours.send_all(stomp("CONNECT", accept_version="1.2", host="h"))
+        await wait_all_tasks_blocked()
+        assert sum(recording.read) == len(head)
+        gate.open()
+        peer = Peer(ours)
+        await peer.wire.read_until(b"\r\n\r\n")
+        assert (await peer.frame()).command == "CONNECTED"
+        nursery.cancel_scope.cancel()
