@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import tracemalloc
 from collections.abc import Callable
 from typing import Protocol
 
 import pytest
 
+from trio_stomp.errors import RemoteProtocolError
 from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version
 
 Cut = Callable[[bytes], list[bytes]]
@@ -66,3 +69,16 @@ def read(data: bytes, version: Version = Version.V1_2) -> Frame:
     assert frame is not None
     assert decoder.next_frame() is None
     return frame
+
+
+def kept(machine: Machine) -> int:
+    """How many bytes of memory a machine takes for a megabyte that comes after its end."""
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            machine.receive_data(bytes(10_000))
+            with contextlib.suppress(RemoteProtocolError):
+                assert machine.next_frame() is None
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()

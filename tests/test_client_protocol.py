@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pieces import Cut, drained, fed, in_any_pieces, raw, read, whole
+from pieces import Cut, drained, fed, in_any_pieces, kept, raw, read, whole
 
 from trio_stomp.errors import LocalProtocolError, RemoteProtocolError
 from trio_stomp.stomp.client import ClientProtocol
@@ -78,6 +78,7 @@ def test_connect_takes_more_headers_and_can_offer_less() -> None:
         ({"heart-beat": "1,1"}, "heart-beat '1,1'"),
         ({"login": "two\nlines"}, "login"),
         ({"a:b": "c"}, "a:b"),
+        ({"passcode": "p\r"}, "'passcode' of a CONNECT has a CR in it"),  # the server would see "p"
     ],
 )
 def test_connect_that_cannot_be_said_or_kept_is_refused_and_nothing_happens(
@@ -235,8 +236,15 @@ def test_messages_are_given_out_while_disconnecting_and_after_unsubscribe() -> N
     assert [frame.command for frame in frames] == ["MESSAGE", "RECEIPT"]
 
 
-def test_nothing_is_given_out_after_close() -> None:
+def test_nothing_is_given_out_or_kept_after_close() -> None:
     assert fed(closed(), raw(MESSAGE)) == []
+    assert kept(closed()) < 50_000
+
+
+def test_nothing_is_kept_after_error() -> None:
+    protocol = connected()
+    assert len(fed(protocol, raw("ERROR"))) == 1
+    assert kept(protocol) < 50_000
 
 
 def test_a_message_over_the_limit_is_refused() -> None:

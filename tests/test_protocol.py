@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from collections.abc import Mapping
 
 import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pieces import Cut, drained, fed, in_any_pieces, raw, read, whole
+from pieces import Cut, drained, fed, in_any_pieces, kept, raw, read, whole
 
 from trio_stomp.errors import LocalProtocolError, RemoteProtocolError
 from trio_stomp.stomp.frames import Frame, Limits, Version, encode
@@ -222,12 +224,12 @@ def test_connected_of_1_0_says_neither_version_nor_heart_beat() -> None:
     assert read(protocol.accept(session="abc")).headers == {"session": "abc", "server": "trio-stomp/0"}
 
 
-@pytest.mark.parametrize("name", ["a:b\\c", "a\nb\0", "\ud800", "ä☃"])
+@pytest.mark.parametrize("name", ["a:b\\c", "a\nb\0", "\ud800", "ä☃", "a\rb", "a\r"])
 def test_connected_is_well_formed_whatever_the_user_is_called(name: str) -> None:
     protocol = server()
     fed(protocol, raw("CONNECT accept-version:1.2 host:h"))
     said = read(protocol.accept(session="s", user_name=name)).headers["user-name"]
-    assert said == name.replace("\n", " ").replace("\0", " ").replace("\ud800", "?")
+    assert said == re.sub("[\n\r\0]", " ", name).replace("\ud800", "?")
 
 
 def test_accept_needs_a_connect() -> None:
@@ -493,6 +495,15 @@ def test_after_disconnect_nothing_is_given_out(cut: Cut) -> None:
     assert protocol.is_closed
     assert drained(protocol) == []
     assert protocol.receipt("1") == b"RECEIPT\nreceipt-id:1\n\n\0"
+
+
+@pytest.mark.parametrize("last", [raw("DISCONNECT"), raw("SEND"), b"nonsense\n"])
+def test_nothing_is_kept_of_what_comes_after_the_end(last: bytes) -> None:
+    protocol = connected()
+    with contextlib.suppress(RemoteProtocolError):
+        fed(protocol, last)
+    assert protocol.is_closed
+    assert kept(protocol) < 50_000
 
 
 def test_frames_before_the_one_that_is_refused_are_given_out() -> None:

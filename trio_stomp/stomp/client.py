@@ -173,8 +173,9 @@ class ClientProtocol:
     # What comes.
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes; `next_frame` makes frames of them."""
-        self._decoder.receive_data(data)
+        """Take the next bytes; `next_frame` makes frames of them. After the end they are not kept."""
+        if self.state is not State.CLOSED:
+            self._decoder.receive_data(data)
 
     def next_frame(self) -> Frame | None:
         """The server's next frame; None when more bytes are needed. After ERROR there is none.

@@ -154,11 +154,18 @@ def encode(frame: Frame, version: Version) -> bytes:
     command, body = frame.command, frame.body
     if body and command not in WITH_BODY:
         raise LocalProtocolError(f"a {command} frame cannot have a body (STOMP 1.2, Body)")
-    own = Version.V1_0 if command in UNESCAPED else version
     headers = {name: value for name, value in frame.headers.items() if name != "content-length"}
     if body:
         headers["content-length"] = str(len(body))
-    return b"".join((command.encode("ascii"), b"\n", encode_headers(headers, own), b"\n", body, b"\0"))
+    if command in UNESCAPED:
+        version = Version.V1_0
+        # These are read before the version is known, so as in 1.2: there a CR ends a line or is an error.
+        for name, value in headers.items():
+            if "\r" in name or "\r" in value:
+                raise LocalProtocolError(
+                    f"header {name!r} of a {command} has a CR in it, which nothing escapes"
+                )
+    return b"".join((command.encode("ascii"), b"\n", encode_headers(headers, version), b"\n", body, b"\0"))
 
 
 def _header_line(name: str, value: str, version: Version) -> str:
@@ -244,6 +251,7 @@ class FrameDecoder:
             RemoteProtocolError: the bytes are no frame, or one over a limit; from then on always.
         """
         if self._error is not None:
+            self._data = b""  # what came since then is not kept
             raise self._error
         try:
             return self._next()

@@ -197,8 +197,9 @@ class ServerProtocol:
         return self.state is State.CLOSED
 
     def receive_data(self, data: bytes) -> None:
-        """Take the next bytes; `next_frame` makes frames of them."""
-        self._decoder.receive_data(data)
+        """Take the next bytes; `next_frame` makes frames of them. After the end they are not kept."""
+        if self.state is not State.CLOSED:
+            self._decoder.receive_data(data)
 
     def next_frame(self) -> Frame | None:
         """The next frame that is legal here; None when more bytes, or `accept`, are needed.
@@ -251,7 +252,10 @@ class ServerProtocol:
         if user_name is not None:
             said["user-name"] = user_name
         said.update(headers or {})
-        return encode(Frame("CONNECTED", _sayable(said, Version.V1_0)), Version.V1_0)
+        sayable = _sayable(said, Version.V1_0).items()
+        # A CR is not escaped here, and a client that does not know the version yet takes it for a line's end.
+        clean = {name: value.replace("\r", " ") for name, value in sayable if "\r" not in name}
+        return encode(Frame("CONNECTED", clean), Version.V1_0)
 
     def receipt(self, receipt_id: str) -> bytes:
         """The RECEIPT frame that answers a ``receipt`` header."""
