@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import trio
 from peer import Gate, Peer, stomp
+from streams import Recording
 from trio.testing import wait_all_tasks_blocked
 from wire import BINARY, CLOSE, PING, PONG, TEXT, Wire, client_frame, close_frame, handshake
 
@@ -494,30 +495,6 @@ async def blocked_send(subject: Subject, *, closes: bool) -> None:
     await trio.sleep(60)
     left = await subject.settle() - before
     claim(left == 0, f"{left} tasks wait for ever")
-
-
-class Recording(trio.abc.Stream):
-    """Notes how much is asked for, and how much is read."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self._stream = stream
-        self.asked: list[int | None] = []
-        self.read: list[int] = []
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        self.asked.append(max_bytes)
-        data = await self._stream.receive_some(max_bytes)
-        self.read.append(len(data))
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 def _cases() -> Sequence[Case]:

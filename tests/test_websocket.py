@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 import trio
-from hardening import Recording
 from peer import Gate, Peer, ended, open_peer, stomp
+from streams import Recording
 from trio.testing import MockClock, wait_all_tasks_blocked
 from wire import BINARY, CLOSE, PING, PONG, Seen, client_frame, close_frame, handshake
 
