@@ -311,6 +311,8 @@ def test_limits_are_what_may_just_be(end: bytes, cut: Cut) -> None:
     head = end.join([b"SEND", line, b"b:c", b"d:e", b"", b""])
     [frame] = fed(decoder(limits=LIMITS), head + b"1234567890\0", cut)
     assert (len(frame.headers), frame.body) == (3, b"1234567890")
+    known = head.replace(b"d:e", b"content-length:10")
+    assert len(fed(decoder(limits=LIMITS), known + b"1234567890\0", cut)) == 1
     for changed, limit in (
         (head.replace(line, line + b"x"), "stomp.header_line"),
         (head.replace(b"d:e", b"d:e" + end + b"f:g"), "stomp.headers"),
@@ -410,6 +412,18 @@ def test_a_large_frame_is_searched_at_most_twice(frame: bytes, cut: Cut) -> None
     machine = decoder()
     fed(machine, frame, cut)
     assert machine.examined <= 2 * len(frame)
+
+
+@pytest.mark.parametrize("begun", [b"", b"SEND\r\n"], ids=["between frames", "within a frame"])
+def test_a_plain_frame_is_searched_once_also_after_one_with_carriage_returns(begun: bytes) -> None:
+    machine = decoder()
+    assert len(fed(machine, b"SEND\r\na:b\r\n\r\n\0" * 3 + begun)) == 3
+    if begun:
+        assert len(fed(machine, b"\r\n\0" + b"SEND\r\n\r\n\0")) == 2
+    before = machine.examined
+    plain = b"SEND\na:b\n\nbody\0"
+    assert len(fed(machine, plain)) == 1
+    assert machine.examined - before == len(plain)
 
 
 def test_a_body_of_known_length_is_not_searched() -> None:

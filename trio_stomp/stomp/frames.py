@@ -282,8 +282,9 @@ class FrameDecoder:
                         return self._finish()
                 # Many small frames with CRs may stand before that blank line: to seek it again for
                 # each would be quadratic, so they are walked through.
-                self._sought = len(data) if stop < 0 else stop + 2
-                self.examined += self._sought - at
+                sought = len(data) if stop < 0 else stop + 2
+                self.examined += sought - at
+                self._sought = sought
             self._line = self._looked = at
             self._lines = 0
         return self._finish() if self._walk() else None
