@@ -51,7 +51,7 @@ def refusal(
     return caught.value
 
 
-# What is a frame: CONFORMANCE.md, A.
+# What is a frame. A `row` is one of CONFORMANCE.md, section A.
 
 
 @attrs.frozen
@@ -61,6 +61,13 @@ class Good:
     data: bytes
     frame: Frame
     versions: tuple[Version, ...] = ALL
+    row: str = ""
+
+
+def numbered(case: Good | Bad) -> str:
+    """A case's name, with its row in CONFORMANCE.md where it has one."""
+    shown = repr(case.data[:30])
+    return f"row{case.row} {shown}" if case.row else shown
 
 
 def send(body: bytes = b"", awkward: dict[str, str] | None = None, /, **headers: str) -> Frame:
@@ -71,37 +78,38 @@ def send(body: bytes = b"", awkward: dict[str, str] | None = None, /, **headers:
 GOOD = [
     Good(b"SEND\n\n\0", send()),
     Good(b"SEND\na:b\n\n\0", send(a="b")),
-    Good(b"SEND\r\na:b\r\n\r\nhi\0", send(b"hi", a="b"), (V1_2,)),  # row 1
-    Good(b"SEND\r\na:b\nc:d\r\n\nhi\0", send(b"hi", a="b", c="d"), (V1_2,)),
-    Good(b"SEND\n\r\nhi\0", send(b"hi"), (V1_2,)),
-    Good(b"SEND\na:b\r\n\n\0", send(a="b\r"), EARLIER),  # row 2
-    Good(b"SEND\na:\rb\n\n\0", send(a="\rb"), EARLIER),
-    Good(b"\n\nSEND\n\n\0", send()),  # row 3
-    Good(b"\n\r\n\r\n\nSEND\n\n\0", send(), (V1_2,)),
-    Good(b"SEND\ncontent-length:3\n\na\0b\0", send(b"a\0b", content_length="3")),  # row 4
+    Good(b"SEND\r\na:b\r\n\r\nhi\0", send(b"hi", a="b"), (V1_2,), row="1"),
+    Good(b"SEND\r\na:b\nc:d\r\n\nhi\0", send(b"hi", a="b", c="d"), (V1_2,), row="1"),
+    Good(b"SEND\n\r\nhi\0", send(b"hi"), (V1_2,), row="1"),
+    Good(b"SEND\na:b\r\n\n\0", send(a="b\r"), EARLIER, row="2"),
+    Good(b"SEND\na:\rb\n\n\0", send(a="\rb"), EARLIER, row="2"),
+    Good(b"\n\nSEND\n\n\0", send(), row="3"),
+    Good(b"\n\r\n\r\n\nSEND\n\n\0", send(), (V1_2,), row="3"),
+    Good(b"SEND\ncontent-length:3\n\na\0b\0", send(b"a\0b", content_length="3"), row="4"),
     Good(
         b"SEND\ncontent-length:256\n\n" + bytes(range(256)) + b"\0",
         send(bytes(range(256)), content_length="256"),
+        row="4",
     ),
-    Good(b"SEND\ncontent-length:0\n\n\0", send(content_length="0")),
-    Good(b"SEND\ncontent-length:003\n\nabc\0", send(b"abc", content_length="003")),
-    Good(b"SEND\ncontent-length:1\ncontent-length:9\n\na\0", send(b"a", content_length="1")),
-    Good(b"SEND\n\na\n\nb\n\0", send(b"a\n\nb\n")),  # row 6
-    Good(b"SEND\n\n\r\n\r\n\0", send(b"\r\n\r\n")),
-    Good(b"SEND\n\n\xff\xfe\0", send(b"\xff\xfe")),
-    Good("SEND\nä☃:\U0001f600\n\n\0".encode(), send(b"", {"ä☃": "\U0001f600"})),  # row 8
-    Good(b"SEND\na\\cb:\\\\\\n\\c\\r\n\n\0", send(b"", {"a:b": "\\\n:\r"}), (V1_2,)),  # row 9
-    Good(b"SEND\na\\cb:\\\\\\n\\c\n\n\0", send(b"", {"a:b": "\\\n:"}), (V1_1, V1_2)),  # row 10
-    Good(b"SEND\na:\\\\n\n\n\0", send(a="\\n"), LATER),  # an escaped backslash, then an n
-    Good(b"SEND\na:\\n\\t:\\\n\n\0", send(a="\\n\\t:\\"), (V1_0,)),  # row 13
-    Good(b"SEND\na:b:c::\n\n\0", send(a="b:c::")),
-    Good(b"CONNECT\nx:a\\tb:\\\n\n\0", Frame("CONNECT", {"x": "a\\tb:\\"})),  # row 14
-    Good(b"STOMP\nx:a\\tb\n\n\0", Frame("STOMP", {"x": "a\\tb"})),
-    Good(b"CONNECTED\nx:a\\tb\n\n\0", Frame("CONNECTED", {"x": "a\\tb"})),
-    Good(b"SEND\n a :  v \t\n\n\0", send(b"", {" a ": "  v \t"})),  # row 15
+    Good(b"SEND\ncontent-length:0\n\n\0", send(content_length="0"), row="4"),
+    Good(b"SEND\ncontent-length:003\n\nabc\0", send(b"abc", content_length="003"), row="4"),
+    Good(b"SEND\ncontent-length:1\ncontent-length:9\n\na\0", send(b"a", content_length="1"), row="16"),
+    Good(b"SEND\n\na\n\nb\n\0", send(b"a\n\nb\n"), row="6"),
+    Good(b"SEND\n\n\r\n\r\n\0", send(b"\r\n\r\n"), row="6"),
+    Good(b"SEND\n\n\xff\xfe\0", send(b"\xff\xfe"), row="6"),
+    Good("SEND\nä☃:\U0001f600\n\n\0".encode(), send(b"", {"ä☃": "\U0001f600"}), row="8"),
+    Good(b"SEND\na\\cb:\\\\\\n\\c\\r\n\n\0", send(b"", {"a:b": "\\\n:\r"}), (V1_2,), row="9"),
+    Good(b"SEND\na\\cb:\\\\\\n\\c\n\n\0", send(b"", {"a:b": "\\\n:"}), (V1_1, V1_2), row="10"),
+    Good(b"SEND\na:\\\\n\n\n\0", send(a="\\n"), LATER, row="10"),  # an escaped backslash, then an n
+    Good(b"SEND\na:\\n\\t:\\\n\n\0", send(a="\\n\\t:\\"), (V1_0,), row="13"),
+    Good(b"SEND\na:b:c::\n\n\0", send(a="b:c::"), row="13"),
+    Good(b"CONNECT\nx:a\\tb:\\\n\n\0", Frame("CONNECT", {"x": "a\\tb:\\"}), row="14"),
+    Good(b"STOMP\nx:a\\tb\n\n\0", Frame("STOMP", {"x": "a\\tb"}), row="14"),
+    Good(b"CONNECTED\nx:a\\tb\n\n\0", Frame("CONNECTED", {"x": "a\\tb"}), row="14"),
+    Good(b"SEND\n a :  v \t\n\n\0", send(b"", {" a ": "  v \t"}), row="15"),
     Good(b"SEND\na:\n\n\0", send(a="")),
-    Good(b"SEND\nfoo:World\nfoo:Hello\n\n\0", send(foo="World")),  # row 16
-    Good(b"SEND\nDestination:/x\ndestination:/y\n\n\0", send(Destination="/x", destination="/y")),
+    Good(b"SEND\nfoo:World\nfoo:Hello\n\n\0", send(foo="World"), row="16"),
+    Good(b"SEND\nDestination:/x\ndestination:/y\n\n\0", send(Destination="/x", destination="/y"), row="7"),
     Good("SEND\na:b\x85c\u2028d\x0be\n\n\0".encode(), send(a="b\x85c\u2028d\x0be")),  # no line ends
 ]
 
@@ -109,7 +117,7 @@ GOOD = [
 @pytest.mark.parametrize(
     ("case", "version"),
     [
-        pytest.param(case, version, id=f"{case.data[:30]!r}-{version.value}")
+        pytest.param(case, version, id=f"{numbered(case)}-{version.value}")
         for case in GOOD
         for version in case.versions
     ],
@@ -122,13 +130,13 @@ def test_a_frame_is_read_as_it_was_meant(case: Good, version: Version, cut: Cut)
 @pytest.mark.parametrize(
     ("case", "version"),
     [
-        pytest.param(case, version, id=f"{case.data[:30]!r}-{version.value}")
+        pytest.param(case, version, id=f"{numbered(case)}-{version.value}")
         for case in GOOD
         for version in case.versions
     ],
 )
 @in_any_pieces
-def test_what_follows_a_frame_is_left_to_the_next(case: Good, version: Version, cut: Cut) -> None:
+def test_what_follows_a_frame_is_left_to_the_next_row22(case: Good, version: Version, cut: Cut) -> None:
     after = b"SEND\nb:c\n\nbye\0"
     frames = fed(decoder(version), case.data + TRAILING + after + case.data + b"\nSE", cut)
     assert frames == [case.frame, send(b"bye", b="c"), case.frame]
@@ -148,34 +156,35 @@ class Bad:
     message: str
     versions: tuple[Version, ...] = ALL
     close_code: int = 1002
+    row: str = ""
 
 
 BAD = [
-    Bad(b"SEND\ncontent-length:2\n\nhello\0", "no NUL after the 2 bytes"),  # row 5
-    Bad(b"SEND\ncontent-length:6\n\nhello\0\n\n", "no NUL after the 6 bytes"),
-    Bad(b"send\n", "unknown command 's"),  # row 7
-    Bad(b"SENT\n", "unknown command"),
+    Bad(b"SEND\ncontent-length:2\n\nhello\0", "no NUL after the 2 bytes", row="5"),
+    Bad(b"SEND\ncontent-length:6\n\nhello\0\n\n", "no NUL after the 6 bytes", row="5"),
+    Bad(b"send\n", "unknown command 's", row="7"),
+    Bad(b"SENT\n", "unknown command", row="86"),
     Bad(b" SEND\n", "unknown command"),
     Bad(b"SEND \n", "unknown command"),
     Bad(b"SENDX", "unknown command"),
     Bad(b"\0", "unknown command"),
     Bad(b"SEND\0", "unknown command"),
     Bad(b"\xff\xfe", "unknown command"),
-    Bad(b"GET / HTTP/1.1\r\n", "unknown command"),
-    Bad(b"SEND\r\n\n\0", "unknown command", EARLIER),
-    Bad(b"\r\nSEND\n\n\0", "unknown command", EARLIER),
-    Bad(b"SEND\na:\xff\n\n\0", "not UTF-8", close_code=1007),  # row 8
-    Bad(b"SEND\n\xc3:b\n\n\0", "not UTF-8", close_code=1007),
-    Bad(b"SEND\na:\xed\xa0\x80\n\n\0", "not UTF-8", close_code=1007),  # half a surrogate pair
-    Bad(b"SEND\na:b\\tc\n\n\0", "undefined escape", LATER),  # row 11
-    Bad(b"SEND\na:b\\\n\n\0", "undefined escape", LATER),
-    Bad(b"SEND\na\\x:b\n\n\0", "undefined escape", LATER),
-    Bad(b"SEND\na:\\C\n\n\0", "undefined escape", LATER),
-    Bad(b"SEND\na:b\\rc\n\n\0", "undefined escape", (V1_1,)),  # row 12
+    Bad(b"GET / HTTP/1.1\r\n", "unknown command", row="86"),
+    Bad(b"SEND\r\n\n\0", "unknown command", EARLIER, row="2"),
+    Bad(b"\r\nSEND\n\n\0", "unknown command", EARLIER, row="2"),
+    Bad(b"SEND\na:\xff\n\n\0", "not UTF-8", close_code=1007, row="8"),
+    Bad(b"SEND\n\xc3:b\n\n\0", "not UTF-8", close_code=1007, row="8"),
+    Bad(b"SEND\na:\xed\xa0\x80\n\n\0", "not UTF-8", close_code=1007, row="8"),  # half a surrogate pair
+    Bad(b"SEND\na:b\\tc\n\n\0", "undefined escape", LATER, row="11"),
+    Bad(b"SEND\na:b\\\n\n\0", "undefined escape", LATER, row="11"),
+    Bad(b"SEND\na\\x:b\n\n\0", "undefined escape", LATER, row="11"),
+    Bad(b"SEND\na:\\C\n\n\0", "undefined escape", LATER, row="11"),
+    Bad(b"SEND\na:b\\rc\n\n\0", "undefined escape", (V1_1,), row="12"),
     Bad(b"CONNECT\na:b\rc\n\n\0", "bare CR", (V1_2,)),
     Bad(b"SEND\na:b\r\r\n\n\0", "bare CR", (V1_2,)),
     *(
-        Bad(b"SEND\ncontent-length:" + length + b"\n\nabc\0", "not a number of bytes")  # row 21
+        Bad(b"SEND\ncontent-length:" + length + b"\n\nabc\0", "not a number of bytes", row="21")
         for length in (
             b"abc",
             b"-1",
@@ -190,32 +199,39 @@ BAD = [
             b"9" * 21,
         )
     ),
-    Bad(b"SEND\nab\n\n\0", "header without a colon"),
-    Bad(b"SEND\na:b\n\tfolded\n\n\0", "header without a colon"),
-    Bad(b"SEND\n:b\n\n\0", "header without a name"),
+    Bad(b"SEND\nab\n\n\0", "header without a colon", row="21"),
+    Bad(b"SEND\na:b\n\tfolded\n\n\0", "header without a colon", row="21"),
+    Bad(b"SEND\n:b\n\n\0", "header without a name", row="21"),
     Bad(b"SEND\na:b\0c\n\n\0", "NUL in it"),
     Bad(b"SEND\na:b\n\0\n\n\0", "header without a colon|NUL in it"),
     Bad(
         b"SEND\ncontent-length:4194305\n\n",
         "content-length 4194305 is over the limit of 4194304",
         close_code=1009,
+        row="18",
     ),
-    Bad(b"SEND\ncontent-length:99999999999\n\n", "over the limit", close_code=1009),  # row 18
-    Bad(b"SEND\n" + b"a:b\n" * 257 + b"\n\0", "more than 256 headers", close_code=1009),
+    Bad(b"SEND\ncontent-length:99999999999\n\n", "over the limit", close_code=1009, row="18"),
+    Bad(b"SEND\n" + b"a:b\n" * 257 + b"\n\0", "more than 256 headers", close_code=1009, row="18"),
     Bad(
         b"SEND\na:" + b"b" * 16384,
         "a header line of more than 16384 bytes",
         close_code=1009,
         versions=EARLIER,
+        row="18",
     ),
-    Bad(b"SEND\na:" + b"b" * 16383 + b"\n\n\0", "a header line of more than 16384 bytes", close_code=1009),
+    Bad(
+        b"SEND\na:" + b"b" * 16383 + b"\n\n\0",
+        "a header line of more than 16384 bytes",
+        close_code=1009,
+        row="18",
+    ),
 ]
 
 
 @pytest.mark.parametrize(
     ("case", "version"),
     [
-        pytest.param(case, version, id=f"{case.data[:30]!r}-{version.value}")
+        pytest.param(case, version, id=f"{numbered(case)}-{version.value}")
         for case in BAD
         for version in case.versions
     ],
@@ -230,7 +246,7 @@ def test_what_is_no_frame_is_refused(case: Bad, version: Version, trailing: byte
         raise error
 
 
-@pytest.mark.parametrize("case", BAD, ids=lambda case: repr(case.data[:30]))
+@pytest.mark.parametrize("case", BAD, ids=numbered)
 def test_a_frame_before_what_is_no_frame_is_given_out(case: Bad) -> None:
     machine = decoder(case.versions[-1])
     machine.receive_data(raw("SEND a:b") + case.data + b"\n")
@@ -306,7 +322,7 @@ def test_a_header_line_that_never_ends_is_refused_at_its_limit(version: Version)
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 @in_any_pieces
-def test_limits_are_what_may_just_be(end: bytes, cut: Cut) -> None:
+def test_limits_are_what_may_just_be_row18(end: bytes, cut: Cut) -> None:
     line = b"a:" + b"x" * 38
     head = end.join([b"SEND", line, b"b:c", b"d:e", b"", b""])
     [frame] = fed(decoder(limits=LIMITS), head + b"1234567890\0", cut)
@@ -335,7 +351,7 @@ def test_the_refusal_of_a_body_holds_the_frame_whose_body_it_is() -> None:
 # Between frames.
 
 
-def test_heart_beats_are_counted_and_no_frames() -> None:
+def test_heart_beats_are_counted_and_no_frames_row3() -> None:
     machine = decoder()
     assert fed(machine, HEART_BEAT * 3) == []
     assert machine.heart_beats == 3
@@ -448,11 +464,11 @@ def test_a_body_of_known_length_is_not_searched() -> None:
         ("", ("", "", "")),
     ],
 )
-def test_escape_is_by_version(text: str, written: tuple[str, str, str]) -> None:
+def test_escape_is_by_version_row9_row10_row13(text: str, written: tuple[str, str, str]) -> None:
     assert tuple(escape(text, version) for version in ALL) == written
 
 
-def test_encode_writes_content_length_for_what_has_a_body() -> None:
+def test_encode_writes_content_length_for_what_has_a_body_row20() -> None:
     body = "é☃".encode()
     for command in WITH_BODY:
         assert encode(Frame(command, {"a": "b"}, body), V1_2) == raw(f"{command} a:b content-length:5", body)
@@ -467,13 +483,13 @@ def test_encode_believes_no_content_length_but_its_own() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(set(COMMANDS) - WITH_BODY))
-def test_encode_refuses_a_body_where_there_is_none(command: str) -> None:
+def test_encode_refuses_a_body_where_there_is_none_row17(command: str) -> None:
     with pytest.raises(LocalProtocolError, match=f"a {command} frame cannot have a body"):
         encode(Frame(command, {}, b"x"), V1_2)
 
 
 @pytest.mark.parametrize("command", sorted(UNESCAPED))
-def test_encode_escapes_nothing_of_what_opens_a_session(command: str) -> None:
+def test_encode_escapes_nothing_of_what_opens_a_session_row14(command: str) -> None:
     assert encode(Frame(command, {"passcode": "a:\\b"}), V1_2) == raw(f"{command} passcode:a:\\b")
     # A CR too: to a reader of CRLF, which does not know the version yet, it ends the line or is none.
     for headers in ({"a:b": "c"}, {"a": "b\nc"}, {"a\nb": "c"}, {"a": "b\r"}, {"a": "b\rc"}, {"a\rb": "c"}):
@@ -502,7 +518,7 @@ def test_encode_refuses_what_a_version_cannot_say(headers: dict[str, str], versi
         encode_headers(headers, version)
 
 
-def test_expressible_changes_what_a_version_cannot_say_and_nothing_else() -> None:
+def test_expressible_changes_what_a_version_cannot_say_and_nothing_else_row51() -> None:
     headers = {"a": "b\nc", "d:e": "f", "g\nh": "i", "": "j", "k": "l\0", "m\0": "n", "o": "p:\\\r"}
     assert expressible(headers, V1_0) == {"a": "b c", "k": "l ", "o": "p:\\\r"}
     for version in LATER:
@@ -555,7 +571,7 @@ def cut_at(data: bytes, places: list[int]) -> list[bytes]:
 
 @settings(max_examples=250)
 @given(streams_of_frames, cuts)
-def test_what_is_encoded_is_decoded_in_any_pieces(
+def test_what_is_encoded_is_decoded_in_any_pieces_row22(
     stream: tuple[Version, list[Frame]], places: list[int]
 ) -> None:
     version, frames = stream
@@ -606,6 +622,11 @@ def outcome(version: Version, pieces: list[bytes]) -> tuple[list[Frame], RemoteP
         assert machine.examined <= 2 * seen
         if refused is not None:
             break
+    if refused is not None:  # for ever
+        machine.receive_data(b"\n\0" + raw("SEND a:b"))
+        with pytest.raises(RemoteProtocolError) as caught:
+            machine.next_frame()
+        assert caught.value is refused
     return frames, refused
 
 
@@ -622,6 +643,23 @@ def test_any_bytes_are_frames_or_refused_and_the_same_in_any_pieces(
         assert (same is None) == (refused is None)
         if same is not None and refused is not None:
             assert same.message
+
+
+@settings(max_examples=200)
+@given(streams_of_frames, st.lists(st.tuples(st.integers(0, 400), fragments), min_size=1, max_size=3), cuts)
+def test_legal_frames_that_were_tampered_with_are_frames_or_refused_and_the_same_in_any_pieces(
+    stream: tuple[Version, list[Frame]], changes: list[tuple[int, bytes]], places: list[int]
+) -> None:
+    version, frames = stream
+    data = b"\n".join(encode(frame, version) for frame in frames)
+    for place, fragment in changes:
+        at = place % len(data)
+        data = data[:at] + fragment + data[at + len(fragment) % 2 :]
+    frames, refused = outcome(version, [data])
+    for pieces in (cut_at(data, places), byte_by_byte(data)):
+        again, same = outcome(version, pieces)
+        assert again == frames
+        assert (same is None) == (refused is None)
 
 
 @given(st.sampled_from(ALL), st.binary(max_size=300))
