@@ -406,7 +406,7 @@ def test_both_machines_agree_on_version_session_and_heart_beat(version: Version)
 
 @each_version
 @in_any_pieces
-def test_every_move_of_the_client_is_legal_for_the_server(version: Version, cut: Cut) -> None:
+def test_every_move_of_the_client_is_legal_for_the_server_row79(version: Version, cut: Cut) -> None:
     ours, theirs = pair(version)
     moves = [
         ours.send("/a:b\\c", b"\0\n\xff", {"x": "ä", "receipt": "r:1"}),
@@ -435,7 +435,7 @@ def test_every_move_of_the_client_is_legal_for_the_server(version: Version, cut:
 
 
 @each_version
-def test_what_the_server_refuses_ends_both(version: Version) -> None:
+def test_what_the_server_refuses_ends_both_row85(version: Version) -> None:
     ours, theirs = pair(version)
     with pytest.raises(RemoteProtocolError) as caught:
         fed(theirs, raw("SEND receipt:r"))

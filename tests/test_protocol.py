@@ -79,7 +79,9 @@ class Offer:
     ids=lambda offer: offer.headers,
 )
 @in_any_pieces
-def test_the_highest_common_version_is_agreed_on(offer: Offer, command: str, cut: Cut) -> None:
+def test_the_highest_common_version_is_agreed_on_row25_row26_row27_row30(
+    offer: Offer, command: str, cut: Cut
+) -> None:
     protocol = server()
     assert protocol.version is V1_2
     [frame] = fed(protocol, raw(command + offer.headers) + TRAILING, cut)
@@ -97,7 +99,7 @@ def test_blanks_after_the_commas_of_accept_version_are_forgiven() -> None:
 
 @pytest.mark.parametrize("offered", ["9.9", "", "1", "1.20", "1.3,2.0", "v1.2"])
 @in_any_pieces
-def test_no_common_version_is_refused_with_the_list_of_ours(offered: str, cut: Cut) -> None:
+def test_no_common_version_is_refused_with_the_list_of_ours_row28(offered: str, cut: Cut) -> None:
     protocol = server()
     error = refusal(protocol, raw(f"CONNECT accept-version:{offered} host:h"), cut)
     assert error.close_code == 1002
@@ -123,7 +125,7 @@ def test_no_common_version_is_refused_with_the_list_of_ours(offered: str, cut: C
     ],
 )
 @in_any_pieces
-def test_a_frame_before_connect_is_refused(text: str, cut: Cut) -> None:
+def test_a_frame_before_connect_is_refused_row34(text: str, cut: Cut) -> None:
     protocol = server()
     error = refusal(protocol, raw(text), cut)
     assert error.message == f"{text.split()[0]} before CONNECT"
@@ -136,7 +138,7 @@ def test_a_frame_before_connect_is_refused(text: str, cut: Cut) -> None:
 @pytest.mark.parametrize("version", ALL)
 @pytest.mark.parametrize("command", ["CONNECT", "STOMP"])
 @in_any_pieces
-def test_a_second_connect_is_refused(command: str, version: Version, cut: Cut) -> None:
+def test_a_second_connect_is_refused_row34(command: str, version: Version, cut: Cut) -> None:
     error = refusal(connected(version), raw(f"{command} accept-version:1.2 host:h"), cut)
     assert error.message == "a second CONNECT"
 
@@ -151,7 +153,7 @@ def test_a_frame_that_only_servers_send_is_refused(command: str, is_connected: b
 
 
 @pytest.mark.parametrize("version", LATER)
-def test_connect_with_a_body_is_refused(version: Version) -> None:
+def test_connect_with_a_body_is_refused_row17(version: Version) -> None:
     error = refusal(server(), raw(f"CONNECT accept-version:{version.value} host:h", b"body"))
     assert "has no body" in error.message
 
@@ -161,18 +163,18 @@ def test_the_body_of_a_connect_of_1_0_is_ignored() -> None:
     assert frame.body == b""
 
 
-def test_a_receipt_that_connect_asks_for_is_not_given_out() -> None:
+def test_a_receipt_that_connect_asks_for_is_not_given_out_row35() -> None:
     [frame] = fed(server(), raw("CONNECT accept-version:1.2 host:h receipt:1"))
     assert "receipt" not in frame.headers
 
 
-def test_connect_is_not_unescaped() -> None:
+def test_connect_is_not_unescaped_row14() -> None:
     [frame] = fed(server(), raw("CONNECT accept-version:1.2 host:h passcode:a\\tb:c"))
     assert frame.headers["passcode"] == "a\\tb:c"
 
 
 @in_any_pieces
-def test_what_follows_connect_waits_for_accept_and_has_the_version_agreed_on(cut: Cut) -> None:
+def test_what_follows_connect_waits_for_accept_and_has_the_version_agreed_on_row22(cut: Cut) -> None:
     protocol = server()
     data = raw("CONNECT accept-version:1.0") + raw("SEND destination:a\\cb:c") + raw("DISCONNECT")
     assert [frame.command for frame in fed(protocol, data, cut)] == ["CONNECT"]
@@ -183,7 +185,7 @@ def test_what_follows_connect_waits_for_accept_and_has_the_version_agreed_on(cut
     assert disconnect.command == "DISCONNECT"
 
 
-def test_what_follows_connect_is_not_given_out_when_it_is_refused() -> None:
+def test_what_follows_connect_is_not_given_out_when_it_is_refused_row29() -> None:
     protocol = server()
     fed(protocol, raw("CONNECT accept-version:1.2 host:h") + raw("SEND destination:/x"))
     protocol.error("access refused")
@@ -193,7 +195,7 @@ def test_what_follows_connect_is_not_given_out_when_it_is_refused() -> None:
         protocol.accept(session="s")
 
 
-def test_limits_are_smaller_before_connected() -> None:
+def test_limits_are_smaller_before_connected_row18() -> None:
     assert refusal(server(), b"CONNECT\nlogin:" + b"x" * 300).close_code == 1009
     protocol = connected()
     [frame] = fed(protocol, raw("SEND destination:/x long:" + "x" * 300, b"x" * 900))
@@ -203,7 +205,7 @@ def test_limits_are_smaller_before_connected() -> None:
 
 
 @pytest.mark.parametrize("version", LATER)
-def test_connected_says_version_session_server_and_heart_beat(version: Version) -> None:
+def test_connected_says_version_session_server_and_heart_beat_row24_row31(version: Version) -> None:
     protocol = server(heart_beat=HeartBeat(1.5, 20.0))
     fed(protocol, raw(f"CONNECT accept-version:{version.value} host:h"))
     said = read(protocol.accept(session="abc", user_name="ada", headers={"x": "y"}), version)
@@ -218,14 +220,14 @@ def test_connected_says_version_session_server_and_heart_beat(version: Version) 
     }
 
 
-def test_connected_of_1_0_says_neither_version_nor_heart_beat() -> None:
+def test_connected_of_1_0_says_neither_version_nor_heart_beat_row32() -> None:
     protocol = server()
     fed(protocol, raw("CONNECT login:a"))
     assert read(protocol.accept(session="abc")).headers == {"session": "abc", "server": "trio-stomp/0"}
 
 
 @pytest.mark.parametrize("name", ["a:b\\c", "a\nb\0", "\ud800", "ä☃", "a\rb", "a\r"])
-def test_connected_is_well_formed_whatever_the_user_is_called(name: str) -> None:
+def test_connected_is_well_formed_whatever_the_user_is_called_row14(name: str) -> None:
     protocol = server()
     fed(protocol, raw("CONNECT accept-version:1.2 host:h"))
     said = read(protocol.accept(session="s", user_name=name)).headers["user-name"]
@@ -261,7 +263,7 @@ def test_accept_needs_a_connect() -> None:
         ((0, 0), "1500,2500", (0, 0)),
     ],
 )
-def test_a_heart_beat_is_the_slower_of_what_one_can_and_the_other_wants(
+def test_a_heart_beat_is_the_slower_of_what_one_can_and_the_other_wants_row37_row42(
     version: Version, ours: tuple[float, float], theirs: str, agreed: tuple[float, float]
 ) -> None:
     protocol = server(heart_beat=HeartBeat(*ours))
@@ -274,7 +276,7 @@ def test_a_heart_beat_is_the_slower_of_what_one_can_and_the_other_wants(
     "text", ["x", "1", "-1,0", "1,2,3", "1,", ",1", "", "1.5,0", "+1,0", "1_0,0", "٣,0", "9" * 11 + ",0"]
 )
 @in_any_pieces
-def test_a_heart_beat_that_is_not_two_numbers_is_refused(text: str, cut: Cut) -> None:
+def test_a_heart_beat_that_is_not_two_numbers_is_refused_row38(text: str, cut: Cut) -> None:
     error = refusal(server(), raw(f"CONNECT accept-version:1.1,1.2 host:h heart-beat:{text}"), cut)
     assert "heart-beat" in error.message
     assert error.frame is not None
@@ -287,7 +289,7 @@ def test_there_are_no_heart_beats_in_1_0() -> None:
         assert protocol.heart_beat == HeartBeat(0.0, 0.0)
 
 
-def test_line_ends_between_frames_are_no_frames() -> None:
+def test_line_ends_between_frames_are_no_frames_row3_row41() -> None:
     protocol = connected()
     assert fed(protocol, b"\n\r\n\n") == []
     assert len(fed(protocol, b"\n" + raw("SEND destination:/x") + b"\n\n" + raw("DISCONNECT"))) == 2
@@ -312,6 +314,13 @@ class Case:
     message: str = ""
     close_code: int = 1002
     body: bytes = b""
+    row: str = ""
+    """Of CONFORMANCE.md."""
+
+    @property
+    def name(self) -> str:
+        body = f" {self.body!r}" if self.body else ""
+        return f"row{self.row} {self.texts}{body}" if self.row else f"{self.texts}{body}"
 
     @property
     def data(self) -> bytes:
@@ -327,7 +336,7 @@ def each_version(cases: list[Case]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("case", "version"),
         [
-            pytest.param(case, version, id=f"{version.value} {case.texts} {case.body.decode()}")
+            pytest.param(case, version, id=f"{case.name} {version.value}")
             for case in cases
             for version in case.versions
         ],
@@ -337,38 +346,42 @@ def each_version(cases: list[Case]) -> pytest.MarkDecorator:
 SUB = "SUBSCRIBE id:1 destination:/x"
 
 LEGAL = [
-    Case("SEND destination:/x"),
-    Case("SEND destination:/x", body=b"hello"),
-    Case("SEND destination:"),  # what a destination may look like is not for this machine to say
-    Case("SEND destination:/x receipt:r content-type:text/plain", body=b"hello"),
-    Case("BEGIN transaction:t | SEND destination:/x transaction:t"),
-    Case("BEGIN transaction:t | COMMIT transaction:t | BEGIN transaction:t | ABORT transaction:t"),
-    Case("BEGIN transaction:t | BEGIN transaction:T | COMMIT transaction:t | ABORT transaction:T"),
-    Case(SUB),
-    Case(f"{SUB} ack:auto"),
-    Case(f"{SUB} ack:client"),
-    Case(f"{SUB} ack:client-individual", LATER),
-    Case(f"{SUB} | SUBSCRIBE id:2 destination:/x"),
-    Case(f"{SUB} | UNSUBSCRIBE id:1"),
-    Case(f"{SUB} | UNSUBSCRIBE id:1 | {SUB}"),
-    Case("SUBSCRIBE destination:/x", (V1_0,)),
-    Case("SUBSCRIBE destination:/x | UNSUBSCRIBE destination:/x", (V1_0,)),
-    Case("SUBSCRIBE destination:/x | UNSUBSCRIBE destination:/x | SUBSCRIBE destination:/x", (V1_0,)),
-    Case(f"SUBSCRIBE destination:/x | {SUB} | UNSUBSCRIBE id:1 | UNSUBSCRIBE destination:/x", (V1_0,)),
-    Case(f"SUBSCRIBE destination:1 | {SUB}", (V1_0,)),  # a destination is never taken for an id
-    Case("SUBSCRIBE destination:/x", (V1_0,), body=b"ignored"),
-    Case("DISCONNECT", (V1_0,), body=b"\n"),
-    Case("ACK message-id:m", (V1_0,)),
-    Case("ACK message-id:m subscription:1", (V1_0, V1_1)),
-    Case("NACK message-id:m subscription:1", (V1_1,)),
-    Case("ACK id:a", (V1_2,)),
-    Case("NACK id:a", (V1_2,)),
-    Case("BEGIN transaction:t | ACK message-id:m transaction:t", (V1_0,)),
-    Case("BEGIN transaction:t | ACK message-id:m subscription:1 transaction:t", (V1_1,)),
-    Case("BEGIN transaction:t | ACK id:a transaction:t | NACK id:b transaction:t", (V1_2,)),
+    Case("SEND destination:/x", row="43"),
+    Case("SEND destination:/x", body=b"hello", row="43"),
+    Case("SEND destination:", row="43"),  # what a destination may look like is not for this machine to say
+    Case("SEND destination:/x receipt:r content-type:text/plain", body=b"hello", row="78"),
+    Case("BEGIN transaction:t | SEND destination:/x transaction:t", row="76"),
+    Case("BEGIN transaction:t | COMMIT transaction:t | BEGIN transaction:t | ABORT transaction:t", row="73"),
+    Case("BEGIN transaction:t | BEGIN transaction:T | COMMIT transaction:t | ABORT transaction:T", row="73"),
+    Case(SUB, row="53"),
+    Case(f"{SUB} ack:auto", row="56"),
+    Case(f"{SUB} ack:client", row="56"),
+    Case(f"{SUB} ack:client-individual", LATER, row="56"),
+    Case(f"{SUB} | SUBSCRIBE id:2 destination:/x", row="58"),
+    Case(f"{SUB} | UNSUBSCRIBE id:1", row="60"),
+    Case(f"{SUB} | UNSUBSCRIBE id:1 | {SUB}", row="55"),
+    Case("SUBSCRIBE destination:/x", (V1_0,), row="59"),
+    Case("SUBSCRIBE destination:/x | UNSUBSCRIBE destination:/x", (V1_0,), row="59"),
+    Case(
+        "SUBSCRIBE destination:/x | UNSUBSCRIBE destination:/x | SUBSCRIBE destination:/x", (V1_0,), row="59"
+    ),
+    Case(
+        f"SUBSCRIBE destination:/x | {SUB} | UNSUBSCRIBE id:1 | UNSUBSCRIBE destination:/x", (V1_0,), row="59"
+    ),
+    Case(f"SUBSCRIBE destination:1 | {SUB}", (V1_0,), row="59"),  # a destination is never taken for an id
+    Case("SUBSCRIBE destination:/x", (V1_0,), body=b"ignored", row="17"),
+    Case("DISCONNECT", (V1_0,), body=b"\n", row="17"),
+    Case("ACK message-id:m", (V1_0,), row="67"),
+    Case("ACK message-id:m subscription:1", (V1_0, V1_1), row="66"),
+    Case("NACK message-id:m subscription:1", (V1_1,), row="66"),
+    Case("ACK id:a", (V1_2,), row="65"),
+    Case("NACK id:a", (V1_2,), row="65"),
+    Case("BEGIN transaction:t | ACK message-id:m transaction:t", (V1_0,), row="70"),
+    Case("BEGIN transaction:t | ACK message-id:m subscription:1 transaction:t", (V1_1,), row="70"),
+    Case("BEGIN transaction:t | ACK id:a transaction:t | NACK id:b transaction:t", (V1_2,), row="70"),
     Case("DISCONNECT"),
-    Case("DISCONNECT receipt:bye"),
-    Case("BEGIN transaction:t | DISCONNECT receipt:bye"),
+    Case("DISCONNECT receipt:bye", row="88"),
+    Case("BEGIN transaction:t | DISCONNECT receipt:bye", row="88"),
 ]
 
 
@@ -384,55 +397,68 @@ def test_a_legal_frame_is_given_out(case: Case, version: Version, cut: Cut) -> N
 
 
 REFUSED = [
-    Case("SEND", message="SEND has no 'destination' header"),
-    Case("SEND Destination:/x", message="no 'destination'"),
-    Case("SEND destination:/x transaction:t", message="there is no transaction 't'"),
-    Case("BEGIN transaction:t | COMMIT transaction:t | SEND destination:/x transaction:t", message="'t'"),
-    Case("SUBSCRIBE id:1", message="no 'destination'"),
-    Case("SUBSCRIBE destination:/x", LATER, "SUBSCRIBE has no 'id' header"),
-    Case(f"{SUB} | SUBSCRIBE id:1 destination:/y", message="subscription '1' exists already"),
-    Case("SUBSCRIBE destination:/x | SUBSCRIBE destination:/x", (V1_0,), "'/x' exists already"),
-    Case(f"{SUB} ack:bogus", message="ack 'bogus', expected one of auto, client"),
-    Case(f"{SUB} ack:", message="ack ''"),
-    Case(f"{SUB} ack:AUTO", message="ack 'AUTO'"),
-    Case(f"{SUB} ack:client-individual", (V1_0,), "ack 'client-individual', expected one of auto, client"),
+    Case("SEND", message="SEND has no 'destination' header", row="43"),
+    Case("SEND Destination:/x", message="no 'destination'", row="7"),
+    Case("SEND destination:/x transaction:t", message="there is no transaction 't'", row="76"),
+    Case(
+        "BEGIN transaction:t | COMMIT transaction:t | SEND destination:/x transaction:t",
+        message="'t'",
+        row="76",
+    ),
+    Case("SUBSCRIBE id:1", message="no 'destination'", row="53"),
+    Case("SUBSCRIBE destination:/x", LATER, "SUBSCRIBE has no 'id' header", row="54"),
+    Case(f"{SUB} | SUBSCRIBE id:1 destination:/y", message="subscription '1' exists already", row="55"),
+    Case("SUBSCRIBE destination:/x | SUBSCRIBE destination:/x", (V1_0,), "'/x' exists already", row="59"),
+    Case(f"{SUB} ack:bogus", message="ack 'bogus', expected one of auto, client", row="56"),
+    Case(f"{SUB} ack:", message="ack ''", row="56"),
+    Case(f"{SUB} ack:AUTO", message="ack 'AUTO'", row="56"),
+    Case(
+        f"{SUB} ack:client-individual",
+        (V1_0,),
+        "ack 'client-individual', expected one of auto, client",
+        row="56",
+    ),
     Case(
         " | ".join(f"SUBSCRIBE id:{n} destination:/x" for n in range(5)),
         message="more than 4 subscriptions",
         close_code=1008,
     ),
-    Case("UNSUBSCRIBE", LATER, "UNSUBSCRIBE has no 'id' header"),
-    Case("UNSUBSCRIBE", (V1_0,), "neither 'id' nor 'destination'"),
-    Case(f"{SUB} | UNSUBSCRIBE destination:/x", LATER, "no 'id'"),
-    Case("UNSUBSCRIBE id:1", message="there is no subscription '1'"),
-    Case("UNSUBSCRIBE destination:/x", (V1_0,), "there is no subscription '/x'"),
-    Case(f"{SUB} | UNSUBSCRIBE id:1 | UNSUBSCRIBE id:1", message="there is no subscription '1'"),
-    Case(f"{SUB} | UNSUBSCRIBE id:2", message="there is no subscription '2'"),
-    Case("ACK", (V1_0,), "no 'message-id'"),
-    Case("ACK subscription:1", (V1_1,), "no 'message-id'"),
-    Case("ACK message-id:m", (V1_1,), "no 'subscription'"),
-    Case("NACK message-id:m", (V1_1,), "no 'subscription'"),
-    Case("NACK subscription:1", (V1_1,), "no 'message-id'"),
-    Case("ACK id:a", (V1_0, V1_1), "no 'message-id'"),
-    Case("ACK message-id:m subscription:1", (V1_2,), "ACK has no 'id' header"),
-    Case("NACK message-id:m subscription:1", (V1_2,), "NACK has no 'id' header"),
-    Case("NACK message-id:m", (V1_0,), "there is no NACK in STOMP 1.0"),
-    Case("ACK message-id:m transaction:t", (V1_0,), "no transaction 't'"),
-    Case("NACK message-id:m subscription:1 transaction:t", (V1_1,), "no transaction 't'"),
-    Case("ACK id:a transaction:t", (V1_2,), "no transaction 't'"),
-    Case("BEGIN", message="BEGIN has no 'transaction' header"),
-    Case("COMMIT", message="COMMIT has no 'transaction' header"),
-    Case("ABORT", message="ABORT has no 'transaction' header"),
-    Case("BEGIN transaction:t | BEGIN transaction:t", message="transaction 't' has begun already"),
-    Case("COMMIT transaction:t", message="there is no transaction 't'"),
-    Case("ABORT transaction:t", message="there is no transaction 't'"),
-    Case("BEGIN transaction:t | ABORT transaction:t | COMMIT transaction:t", message="no transaction 't'"),
-    Case("SUBSCRIBE id:1 destination:/x", LATER, "a SUBSCRIBE frame has no body", body=b"x"),
-    Case(f"{SUB} | UNSUBSCRIBE id:1", LATER, "an? UNSUBSCRIBE frame has no body", body=b"x"),
-    Case("BEGIN transaction:t", LATER, "has no body", body=b"x"),
-    Case("DISCONNECT", LATER, "has no body", body=b"\n"),
-    Case("send destination:/x", message="unknown command 's"),
-    Case("PUBLISH destination:/x", message="unknown command 'P"),
+    Case("UNSUBSCRIBE", LATER, "UNSUBSCRIBE has no 'id' header", row="60"),
+    Case("UNSUBSCRIBE", (V1_0,), "neither 'id' nor 'destination'", row="59"),
+    Case(f"{SUB} | UNSUBSCRIBE destination:/x", LATER, "no 'id'", row="60"),
+    Case("UNSUBSCRIBE id:1", message="there is no subscription '1'", row="60"),
+    Case("UNSUBSCRIBE destination:/x", (V1_0,), "there is no subscription '/x'", row="59"),
+    Case(f"{SUB} | UNSUBSCRIBE id:1 | UNSUBSCRIBE id:1", message="there is no subscription '1'", row="60"),
+    Case(f"{SUB} | UNSUBSCRIBE id:2", message="there is no subscription '2'", row="60"),
+    Case("ACK", (V1_0,), "no 'message-id'", row="67"),
+    Case("ACK subscription:1", (V1_1,), "no 'message-id'", row="66"),
+    Case("ACK message-id:m", (V1_1,), "no 'subscription'", row="66"),
+    Case("NACK message-id:m", (V1_1,), "no 'subscription'", row="66"),
+    Case("NACK subscription:1", (V1_1,), "no 'message-id'", row="66"),
+    Case("ACK id:a", (V1_0, V1_1), "no 'message-id'", row="66"),
+    Case("ACK message-id:m subscription:1", (V1_2,), "ACK has no 'id' header", row="65"),
+    Case("NACK message-id:m subscription:1", (V1_2,), "NACK has no 'id' header", row="65"),
+    Case("NACK message-id:m", (V1_0,), "there is no NACK in STOMP 1.0", row="67"),
+    Case("ACK message-id:m transaction:t", (V1_0,), "no transaction 't'", row="76"),
+    Case("NACK message-id:m subscription:1 transaction:t", (V1_1,), "no transaction 't'", row="76"),
+    Case("ACK id:a transaction:t", (V1_2,), "no transaction 't'", row="76"),
+    Case("BEGIN", message="BEGIN has no 'transaction' header", row="72"),
+    Case("COMMIT", message="COMMIT has no 'transaction' header", row="72"),
+    Case("ABORT", message="ABORT has no 'transaction' header", row="72"),
+    Case("BEGIN transaction:t | BEGIN transaction:t", message="transaction 't' has begun already", row="73"),
+    Case("COMMIT transaction:t", message="there is no transaction 't'", row="76"),
+    Case("ABORT transaction:t", message="there is no transaction 't'", row="76"),
+    Case(
+        "BEGIN transaction:t | ABORT transaction:t | COMMIT transaction:t",
+        message="no transaction 't'",
+        row="76",
+    ),
+    Case("SUBSCRIBE id:1 destination:/x", LATER, "a SUBSCRIBE frame has no body", body=b"x", row="17"),
+    Case(f"{SUB} | UNSUBSCRIBE id:1", LATER, "an? UNSUBSCRIBE frame has no body", body=b"x", row="17"),
+    Case("BEGIN transaction:t", LATER, "has no body", body=b"x", row="17"),
+    Case("DISCONNECT", LATER, "has no body", body=b"\n", row="17"),
+    Case("send destination:/x", message="unknown command 's", row="7"),
+    Case("PUBLISH destination:/x", message="unknown command 'P", row="86"),
 ]
 
 
@@ -451,7 +477,7 @@ def test_an_illegal_frame_is_refused(case: Case, version: Version, cut: Cut) -> 
 
 
 @each_version([case for case in REFUSED if "unknown command" not in case.message])
-def test_the_error_frame_names_the_receipt_of_what_was_refused(case: Case, version: Version) -> None:
+def test_the_error_frame_names_the_receipt_of_what_was_refused_row85(case: Case, version: Version) -> None:
     protocol = connected(version)
     *before, last = case.texts.split(" | ")
     data = b"".join(map(raw, before)) + raw(f"{last} receipt:r", case.body)
@@ -477,7 +503,7 @@ def test_a_refused_frame_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("data", [raw("SEND"), raw("ACK"), b"nonsense\n", raw("CONNECT"), b"SEND\nx\n\n\0"])
-def test_after_an_error_there_is_only_the_error(data: bytes) -> None:
+def test_after_an_error_there_is_only_the_error_row83(data: bytes) -> None:
     protocol = connected()
     first = refusal(protocol, data)
     again = refusal(protocol, raw("SEND destination:/x"))
@@ -488,7 +514,7 @@ def test_after_an_error_there_is_only_the_error(data: bytes) -> None:
 
 
 @in_any_pieces
-def test_after_disconnect_nothing_is_given_out(cut: Cut) -> None:
+def test_after_disconnect_nothing_is_given_out_row89(cut: Cut) -> None:
     protocol = connected()
     frames = fed(protocol, raw("DISCONNECT receipt:1") + raw("SEND destination:/x") + b"nonsense", cut)
     assert [frame.command for frame in frames] == ["DISCONNECT"]
@@ -506,7 +532,7 @@ def test_nothing_is_kept_of_what_comes_after_the_end(last: bytes) -> None:
     assert kept(protocol) < 50_000
 
 
-def test_frames_before_the_one_that_is_refused_are_given_out() -> None:
+def test_frames_before_the_one_that_is_refused_are_given_out_row82() -> None:
     protocol = connected()
     protocol.receive_data(raw("SEND destination:/x") + raw("SEND"))
     frame = protocol.next_frame()
@@ -528,7 +554,7 @@ def test_subscriptions_are_kept_by_id_until_unsubscribe() -> None:
     assert protocol.subscriptions == {"2": "/y"}
 
 
-def test_a_subscription_without_id_is_kept_by_a_key_no_id_can_be() -> None:
+def test_a_subscription_without_id_is_kept_by_a_key_no_id_can_be_row59() -> None:
     protocol = connected(V1_0)
     fed(protocol, raw("SUBSCRIBE destination:/x") + raw("SUBSCRIBE destination:/y id:/x"))
     assert protocol.subscriptions == {"\0/x": "/x", "/x": "/y"}
@@ -544,20 +570,20 @@ def test_a_subscription_without_id_is_kept_by_a_key_no_id_can_be() -> None:
         ({"destination": "/x"}, V1_0, "\0/x"),
     ],
 )
-def test_subscription_key_is_the_id_or_for_1_0_the_destination(
+def test_subscription_key_is_the_id_or_for_1_0_the_destination_row59(
     headers: dict[str, str], version: Version, key: str
 ) -> None:
     assert subscription_key(Frame("SUBSCRIBE", headers), version) == key
 
 
-def test_transactions_are_kept_until_they_end() -> None:
+def test_transactions_are_kept_until_they_end_row73() -> None:
     protocol = connected()
     fed(protocol, raw("BEGIN transaction:a") + raw("BEGIN transaction:b") + raw("BEGIN transaction:c"))
     fed(protocol, raw("COMMIT transaction:a") + raw("ABORT transaction:b"))
     assert protocol.transactions == {"c"}
 
 
-def test_headers_and_body_are_given_out_as_they_are() -> None:
+def test_headers_and_body_are_given_out_as_they_are_row44() -> None:
     [frame] = fed(connected(), raw("SEND destination:/x X-y_Z:1 X-y_Z:2 a\\cb:c\\nd", b"\n\xff\x01"))
     assert frame.headers == {"destination": "/x", "X-y_Z": "1", "a:b": "c\nd"}
     assert frame.body == b"\n\xff\x01"
@@ -570,7 +596,7 @@ AWKWARD = ["plain", "a:b\\c", "two\nlines", "cr\r", "nul\0", "ä☃", "\ud800", 
 
 @pytest.mark.parametrize("version", ALL)
 @pytest.mark.parametrize("message", AWKWARD)
-def test_error_is_well_formed_whatever_it_quotes(version: Version, message: str) -> None:
+def test_error_is_well_formed_whatever_it_quotes_row20_row84_row87(version: Version, message: str) -> None:
     protocol = connected(version)
     said = protocol.error(message, receipt_id="r:1", headers={"version": "1.2"}, body=message)
     frame = read(said, version)
@@ -616,7 +642,9 @@ def test_an_error_repeats_little_of_a_long_header(text: str) -> None:
         (V1_2, "ä", "ä".encode()),
     ],
 )
-def test_a_receipt_id_is_escaped_again(version: Version, receipt: str, on_the_wire: bytes) -> None:
+def test_a_receipt_id_is_escaped_again_row79_row81(
+    version: Version, receipt: str, on_the_wire: bytes
+) -> None:
     protocol = connected(version)
     [frame] = fed(protocol, raw(f"SEND destination:/x receipt:{receipt}"))
     assert protocol.receipt(frame.headers["receipt"]) == b"RECEIPT\nreceipt-id:" + on_the_wire + b"\n\n\0"
