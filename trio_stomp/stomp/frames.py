@@ -388,7 +388,9 @@ class FrameDecoder:
 
     def _read_length(self, text: str) -> int:
         if _DIGITS.match(text) is None:
-            raise RemoteProtocolError(f"content-length {_shown(text.encode())} is not a number of bytes")
+            raise RemoteProtocolError(
+                f"content-length {_shown(text.encode())} is not a number of bytes", frame=self._frame
+            )
         length = int(text)
         if length > self.limits.body:
             raise self._body_too_big(f"content-length {length}")
