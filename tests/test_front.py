@@ -102,6 +102,7 @@ async def test_each_answer_is_counted_by_its_status(autojump_clock: MockClock) -
     async with open_test_server(None, QUIET) as server:
         for target in ("/healthz", "/healthz", "/nowhere"):
             await ask(server, request(target))
+        await wait_all_tasks_blocked()
         metrics = server.statistics().metrics
         assert dict(metrics.http_requests) == {"200": 2, "404": 1}
         assert metrics.connections_opened == metrics.connections_closed == 3
