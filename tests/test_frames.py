@@ -304,6 +304,8 @@ def pieces_until_refused(data: bytes, version: Version = V1_2, limits: Limits = 
         (b"SEND", b"S"),
         (b"", b"\0"),
         (b"SEND\r", b"a"),
+        (b"SE", b"\r"),
+        (b"\r", b"\r"),
         (b"SEND\ncontent-length:11\n", b"\n"),
         (b"SEND\n\n1234567890", b"1"),
         (b"SEND\ncontent-length:2\n\nab", b"c"),

@@ -332,8 +332,9 @@ class FrameDecoder:
         data, line = self._data, self._line
         if not self._lines:
             begun = bytes(data[line : line + _LONGEST_COMMAND + 2])
-            known = begun[:-1] if begun.endswith(b"\r") and self.version is Version.V1_2 else begun
-            if not any(command.startswith(known.decode("latin-1")) for command in _COMMANDS):
+            text, end = begun.decode("latin-1"), "\r" if self.version is Version.V1_2 else ""
+            # "": a line end between frames, of which only the CR is here.
+            if not any(f"{command}{end}".startswith(text) for command in ("", *_COMMANDS)):
                 raise RemoteProtocolError(f"unknown command {_shown(begun)}")
         elif len(data) - line > self.limits.header_line + 1:  # 1: a CR, whose LF may follow
             raise self._line_too_long()
