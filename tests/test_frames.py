@@ -106,6 +106,12 @@ GOOD = [
     Good(b"CONNECT\nx:a\\tb:\\\n\n\0", Frame("CONNECT", {"x": "a\\tb:\\"}), row="14"),
     Good(b"STOMP\nx:a\\tb\n\n\0", Frame("STOMP", {"x": "a\\tb"}), row="14"),
     Good(b"CONNECTED\nx:a\\tb\n\n\0", Frame("CONNECTED", {"x": "a\\tb"}), row="14"),
+    Good(
+        'SEND\ncontent-type:application/json;charset=utf-8\n\n{"a":"é☃"}\0'.encode(),
+        send('{"a":"é☃"}'.encode(), content_type="application/json;charset=utf-8"),
+        row="19",
+    ),
+    Good("SEND\n\né☃\0".encode(), send("é☃".encode()), row="19"),  # no content-type: none is invented
     Good(b"SEND\n a :  v \t\n\n\0", send(b"", {" a ": "  v \t"}), row="15"),
     Good(b"SEND\na:\n\n\0", send(a="")),
     Good(b"SEND\nfoo:World\nfoo:Hello\n\n\0", send(foo="World"), row="16"),
