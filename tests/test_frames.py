@@ -683,3 +683,15 @@ def test_half_a_surrogate_pair_is_a_local_error_and_can_be_made_expressible(vers
     with pytest.raises(LocalProtocolError):
         encode_headers(headers, version)
     assert encode_headers(expressible(headers, version), version) == b"x:a?b\n"
+
+
+@pytest.mark.parametrize("version", Version)
+@pytest.mark.parametrize("step", [1, 100])
+def test_a_frame_without_its_blank_line_is_refused_at_its_nul(version: Version, step: int) -> None:
+    decoder = FrameDecoder(Limits(), version)
+    data = b"SEND\ndestination:/x\0"
+    for start in range(0, len(data), step):
+        assert decoder.next_frame() is None
+        decoder.receive_data(data[start : start + step])
+    with pytest.raises(RemoteProtocolError, match="no blank line"):
+        decoder.next_frame()

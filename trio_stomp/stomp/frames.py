@@ -71,6 +71,8 @@ _UNESCAPES: Final[Mapping[Version, Mapping[str, str]]] = MappingProxyType(
 )
 _TO_ESCAPE: Final = re.compile(r"[\\\n:\r]")
 _ESCAPED: Final = re.compile(r"\\.?", re.DOTALL)
+_LINE_END: Final = re.compile(rb"[\n\0]")
+"""A NUL ends no line, but no line may have one: whoever forgot the blank line is told at once."""
 _DIGITS: Final = re.compile(r"[0-9]{1,20}\Z")
 
 
@@ -307,12 +309,16 @@ class FrameDecoder:
         """Look for the head's end line by line, from where the last look ended; whether it is there."""
         data, end = self._data, len(self._data)
         while True:
-            stop = data.find(b"\n", self._looked)
-            self.examined += (end if stop < 0 else stop + 1) - self._looked
-            if stop < 0:
+            found = _LINE_END.search(data, self._looked)
+            stop = end if found is None else found.start()
+            self.examined += min(stop + 1, end) - self._looked
+            if found is None:
                 self._looked = end
                 self._check_partial_line()
                 return False
+            if data[stop] == _NUL:
+                self._check_partial_line()
+                raise RemoteProtocolError("a header has a NUL in it: is there no blank line before the body?")
             self._looked = stop + 1
             if self.version is Version.V1_2 and stop > self._line and data[stop - 1] == _CR:
                 stop -= 1
