@@ -2,7 +2,7 @@
 
 Rule 1: times are seconds, sizes bytes; the reports choose the unit that is shown.
 Rule 2: what is not known is None, never 0.
-Rule 3: a report is saved as JSON with `SCHEMA`; a field that is added has a default, so that older files load.
+Rule 3: a report is saved as JSON with `SCHEMA`; an added field has a default: older files load.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Run:
         achieved: answers that arrived in the measured time, per second.
         rejected: those refused as overloaded.
         errors: those answered with any other error.
-        lost: those that nobody will answer: a later one of the same session is answered, or the connection ended.
+        lost: those that nobody will answer: a later one of their session is answered, or it has ended.
         unanswered: those without an answer when the wait for the last ones was over.
         duplicates: answers beyond the first.
         disconnects: connections that the server ended.
@@ -128,7 +128,6 @@ class Run:
         raw: from the real send time, of those that were answered.
         split: None when nothing was answered.
         server: None when its ``/metrics`` could not be read.
-        in_pool: mean seconds that a call held a thread; None as in `Split`.
         timeline: in order.
         failures: codes and texts of errors with how often each came, the most frequent first.
     """
