@@ -11,7 +11,7 @@ import trio.testing
 from wire import CLOSE, Wire, client_frame, close_frame
 
 from trio_stomp import ServerConfig, StompConfig
-from trio_stomp.channels.pools import Pool
+from trio_stomp.channels.pools import Pool, PoolDeclaration
 from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version, encode
 from trio_stomp.testing import TestServer
 
@@ -146,7 +146,7 @@ def run_pool_in(
 ) -> None:
     """Have a pool's calls run by the test: a clock that jumps does not notice a running thread."""
     pools: Any = server.server.pools
-    pools[name] = Pool(name, threads=threads, run_sync=run_sync)
+    pools[name] = Pool(PoolDeclaration(name, threads=threads), run_sync=run_sync)
 
 
 async def in_loop(fn: Callable[..., Any], *args: object, limiter: Any, abandon_on_cancel: bool) -> Any:

@@ -12,7 +12,7 @@ import trio
 
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.session import ConnectRequest
-from trio_stomp.channels.pools import Pool
+from trio_stomp.channels.pools import Pool, PoolDeclaration
 from trio_stomp.errors import DestinationError, HandlerSignatureError, TrioStompError
 from trio_stomp.messages.message import User
 
@@ -32,7 +32,7 @@ class Publisher:
     def __init__(self) -> None:
         self.published: list[tuple[Any, ...]] = []
         self.pools: Mapping[str, Pool] = {
-            name: Pool(name, threads=1) for name in ("client_inbound", "payments")
+            name: Pool(PoolDeclaration(name, threads=1)) for name in ("client_inbound", "payments")
         }
 
     async def publish(self, destination: str, body: bytes, headers: Mapping[str, str]) -> None:
@@ -203,7 +203,7 @@ def test_pool_name_that_is_taken_is_refused() -> None:
         app.pool("payments", threads=2)
 
 
-@pytest.mark.parametrize("sizes", [{"threads": 0}, {"threads": 1, "queue": -1}])
+@pytest.mark.parametrize("sizes", [{"threads": -1}, {"threads": 1, "queue": -1}])
 def test_pool_of_impossible_size_is_refused(sizes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="payments"):
         StompApp().pool("payments", **sizes)

@@ -10,7 +10,7 @@ import trio
 
 from trio_stomp.app.application import StompApp
 from trio_stomp.app.session import ConnectRequest, Session
-from trio_stomp.channels.pools import Pool
+from trio_stomp.channels.pools import Pool, PoolDeclaration
 from trio_stomp.errors import ConnectRefused, HandlerSignatureError
 from trio_stomp.messages.message import Message, User
 
@@ -47,7 +47,9 @@ class Publisher:
     prefixes = ("/topic", "/queue")
 
     def __init__(self) -> None:
-        self.pools: Mapping[str, Pool] = {"client_inbound": Pool("client_inbound", threads=1)}
+        self.pools: Mapping[str, Pool] = {
+            "client_inbound": Pool(PoolDeclaration("client_inbound", threads=1))
+        }
 
     async def publish(self, destination: str, body: bytes, headers: Mapping[str, str]) -> None:
         raise NotImplementedError

@@ -204,11 +204,18 @@ class TestLayers:
             "api": PoolConfig(threads=4),
         }
 
-    def test_pool_without_threads_is_refused(self, toml: typing.Callable[[str], Path]) -> None:
+    def test_pool_may_set_one_thing_and_leave_the_rest_to_the_app(
+        self, toml: typing.Callable[[str], Path]
+    ) -> None:
+        config = load_config(file=toml("[pools.payments]\nqueue = 5\n"), environ={})
+        assert config.pools["payments"] == PoolConfig(queue=5)
+
+    def test_pool_of_an_unknown_mode_is_refused(self, toml: typing.Callable[[str], Path]) -> None:
         with pytest.raises(
-            ConfigError, match=r"settings.toml, pools.payments.queue: pools.payments.threads is missing"
+            ConfigError,
+            match=r"settings.toml, pools.p.mode: PoolConfig.mode is 'fast', expected one of fixed, observe",
         ):
-            load_config(file=toml("[pools.payments]\nqueue = 5\n"), environ={})
+            load_config(file=toml('[pools.p]\nmode = "fast"\n'), environ={})
 
     @pytest.mark.parametrize(
         ("text", "size"),
@@ -336,7 +343,7 @@ class TestTable:
         assert rows["origins"] == ("none", "")
         assert rows["static"] == ("none", "")
         assert rows["websocket.fast_path"] == ("true", "")
-        assert rows["pools.NAME.threads"] == ("required", "count")
+        assert rows["pools.NAME.threads"] == ("as declared", "count")
         assert rows["stomp.headers"] == ("256", "count")
 
     def test_readme_has_every_setting_as_it_is(self) -> None:

@@ -70,8 +70,8 @@ async def test_publishing_that_is_cancelled_puts_nothing(autojump_clock: MockClo
 def test_gauges_are_brought_up_to_date() -> None:
     core = Core(None, ServerConfig())
     core.broker.inbox.put(None)  # type: ignore[arg-type]  # nobody takes it
-    core.measure()
-    assert core.metrics.broker_inbox == 1
+    statistics = core.statistics("ready", 0)
+    assert statistics.metrics.broker_inbox == 1
 
 
 @pytest.mark.parametrize("version", list(Version))

@@ -25,7 +25,7 @@ from trio_stomp import (
     TrioStompError,
     User,
 )
-from trio_stomp.channels.pools import Pool
+from trio_stomp.channels.pools import Pool, PoolDeclaration
 from trio_stomp.stomp.frames import Frame
 from trio_stomp.testing import TestServer, open_test_server
 
@@ -780,7 +780,7 @@ async def test_a_full_pool_refuses_with_overloaded_and_other_pools_go_on(autojum
     runner = HeldRunner()
     async with open_test_server(app, QUIET) as server:
         pools: dict[str, Pool] = server.server.pools  # type: ignore[assignment]
-        pools["payments"] = Pool("payments", threads=1, queue=0, run_sync=runner)
+        pools["payments"] = Pool(PoolDeclaration("payments", threads=1, queue=0), run_sync=runner)
         run_pool_in(server, in_loop)
         peer = await failing_peer(server)
         await peer.send(*(stomp("SEND", destination="/app/pay", receipt="r") for _ in range(2)))

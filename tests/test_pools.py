@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import attrs
@@ -17,6 +17,7 @@ from trio_stomp.channels.pools import Pool, PoolDeclaration, default_threads
 from trio_stomp.config import PoolConfig
 from trio_stomp.errors import ConfigError, HandlerTimeout, OverloadedError, TrioStompError
 from trio_stomp.metrics import Metrics
+from trio_stomp.settings import settings_table
 
 
 class HeldThreads:
@@ -61,6 +62,16 @@ def threads() -> HeldThreads:
     return HeldThreads()
 
 
+def make(
+    name: str,
+    *,
+    run_sync: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync,
+    metrics: Metrics | None = None,
+    **settings: Any,
+) -> Pool:
+    return Pool(PoolDeclaration(name, **settings), run_sync=run_sync, metrics=metrics)
+
+
 def divide(a: int, b: int) -> float:
     return a / b
 
@@ -73,7 +84,7 @@ async def start(nursery: trio.Nursery, pool: Pool, calls: int = 1) -> None:
 
 
 async def test_result_comes_back_from_a_real_thread() -> None:
-    pool = Pool("p", threads=1)
+    pool = make("p", threads=1)
     assert await pool.run(divide, 6, 3) == 2
     assert await pool.run(divide, 6, 3, timeout=60) == 2
     assert await pool.run(threading.get_ident) != threading.get_ident()
@@ -82,7 +93,7 @@ async def test_result_comes_back_from_a_real_thread() -> None:
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
 async def test_exception_comes_back_from_a_real_thread(timeout: float | None) -> None:
-    pool = Pool("p", threads=1)
+    pool = make("p", threads=1)
     with pytest.raises(ZeroDivisionError):
         await pool.run(divide, 1, 0, timeout=timeout)
     assert (pool.statistics().completed, pool.statistics().busy) == (1, 0)
@@ -91,7 +102,7 @@ async def test_exception_comes_back_from_a_real_thread(timeout: float | None) ->
 async def test_real_thread_that_is_abandoned_keeps_its_place_until_it_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pool = Pool("p", threads=1)
+    pool = make("p", threads=1)
     started, release = trio.Event(), threading.Event()
 
     def fail_late() -> None:
@@ -113,7 +124,7 @@ async def test_real_thread_that_is_abandoned_keeps_its_place_until_it_ends(
 
 
 async def test_no_more_calls_run_than_there_are_threads(threads: HeldThreads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=2, run_sync=threads)
+    pool = make("p", threads=2, run_sync=threads)
     await start(nursery, pool, 3)
     assert len(threads.running) == 2
     assert (pool.statistics().busy, pool.statistics().waiting) == (2, 1)
@@ -128,7 +139,7 @@ async def test_no_more_calls_run_than_there_are_threads(threads: HeldThreads, nu
 async def test_calls_get_their_threads_in_the_order_in_which_they_came(
     threads: HeldThreads, nursery: trio.Nursery
 ) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     order: list[int] = []
     for number in range(4):
         nursery.start_soon(pool.run, order.append, number)
@@ -140,7 +151,7 @@ async def test_calls_get_their_threads_in_the_order_in_which_they_came(
 
 async def test_call_past_the_queue_is_refused_at_once(threads: HeldThreads, nursery: trio.Nursery) -> None:
     metrics = Metrics()
-    pool = Pool("pay", threads=1, queue=1, run_sync=threads, metrics=metrics)
+    pool = make("pay", threads=1, queue=1, run_sync=threads, metrics=metrics)
     await start(nursery, pool, 2)
     with pytest.raises(OverloadedError, match="all threads of pool 'pay' are busy, and 1 calls wait already"):
         await pool.run(divide, 1, 1)
@@ -151,7 +162,7 @@ async def test_call_past_the_queue_is_refused_at_once(threads: HeldThreads, nurs
 
 
 async def test_without_a_queue_nobody_waits(threads: HeldThreads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=1, queue=0, run_sync=threads)
+    pool = make("p", threads=1, queue=0, run_sync=threads)
     await start(nursery, pool)
     with pytest.raises(OverloadedError):
         await pool.run(divide, 1, 1)
@@ -162,7 +173,7 @@ async def test_call_that_waits_too_long_is_refused(
     threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     metrics = Metrics()
-    pool = Pool("p", threads=1, queue_timeout=3, run_sync=threads, metrics=metrics)
+    pool = make("p", threads=1, queue_timeout=3, run_sync=threads, metrics=metrics)
     await start(nursery, pool)
     before = trio.current_time()
     with pytest.raises(OverloadedError, match="none came free within 3 seconds"):
@@ -176,7 +187,7 @@ async def test_call_that_waits_too_long_is_refused(
 async def test_call_refused_after_waiting_makes_room_for_another(
     threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    pool = Pool("p", threads=1, queue=1, queue_timeout=3, run_sync=threads)
+    pool = make("p", threads=1, queue=1, queue_timeout=3, run_sync=threads)
     await start(nursery, pool)
     for _ in range(2):
         with pytest.raises(OverloadedError, match="within 3 seconds"):
@@ -187,7 +198,7 @@ async def test_call_refused_after_waiting_makes_room_for_another(
 async def test_timeout_leaves_the_thread_busy_until_it_ends(
     threads: HeldThreads, autojump_clock: MockClock
 ) -> None:
-    pool = Pool("p", threads=1, queue=0, run_sync=threads)
+    pool = make("p", threads=1, queue=0, run_sync=threads)
     before = trio.current_time()
     with pytest.raises(HandlerTimeout, match="no answer within 5 seconds"):
         await pool.run(divide, 1, 1, timeout=5)
@@ -204,7 +215,7 @@ async def test_timeout_leaves_the_thread_busy_until_it_ends(
 async def test_timeout_does_not_count_the_wait_for_a_thread(
     threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     await start(nursery, pool)
     ended: list[float] = []
 
@@ -225,7 +236,7 @@ async def test_timeout_does_not_count_the_wait_for_a_thread(
 async def test_call_that_ends_in_time_is_not_timed_out(
     threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     results: list[float] = []
 
     async def call() -> None:
@@ -242,7 +253,7 @@ async def test_call_that_ends_in_time_is_not_timed_out(
 async def test_timeout_error_of_the_called_function_is_its_own(
     threads: HeldThreads, nursery: trio.Nursery
 ) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     caught: list[Exception] = []
 
     def fail() -> None:
@@ -263,7 +274,7 @@ async def test_timeout_error_of_the_called_function_is_its_own(
 async def test_failure_after_the_timeout_is_logged_once(
     threads: HeldThreads, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     with pytest.raises(HandlerTimeout):
         await pool.run(divide, 1, 0, timeout=1)
     assert caplog.records == []
@@ -277,7 +288,7 @@ async def test_failure_after_the_timeout_is_logged_once(
 async def test_failure_that_the_caller_gets_is_not_logged(
     threads: HeldThreads, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
 
     async def call() -> None:
         with pytest.raises(ZeroDivisionError):
@@ -303,7 +314,7 @@ async def test_failure_between_cancelling_and_leaving_is_logged_and_leaves_nothi
                 fn(*args)
             limiter.release_on_behalf_of(None)
 
-    pool = Pool("p", threads=1, run_sync=end_just_after_the_cancelling)
+    pool = make("p", threads=1, run_sync=end_just_after_the_cancelling)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pool.run, divide, 1, 0)
         await wait_all_tasks_blocked()
@@ -315,7 +326,7 @@ async def test_failure_between_cancelling_and_leaving_is_logged_and_leaves_nothi
 async def test_cancelling_a_waiting_call_takes_it_out_of_the_queue(
     threads: HeldThreads, nursery: trio.Nursery
 ) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     await start(nursery, pool)
     async with trio.open_nursery() as inner:
         await start(inner, pool)
@@ -326,7 +337,7 @@ async def test_cancelling_a_waiting_call_takes_it_out_of_the_queue(
 
 
 async def test_cancelling_a_running_call_returns_at_once_and_abandons_it(threads: HeldThreads) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     async with trio.open_nursery() as inner:
         await start(inner, pool)
         inner.cancel_scope.cancel()
@@ -337,7 +348,7 @@ async def test_cancelling_a_running_call_returns_at_once_and_abandons_it(threads
 
 @pytest.mark.parametrize("timeout", [None, 60.0])
 async def test_call_that_is_cancelled_before_it_starts_takes_no_thread(timeout: float | None) -> None:
-    pool = Pool("p", threads=1)
+    pool = make("p", threads=1)
     with trio.CancelScope() as scope:
         scope.cancel()
         await pool.run(divide, 1, 1, timeout=timeout)
@@ -349,8 +360,8 @@ async def test_one_full_pool_leaves_another_at_full_speed(
     threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     other = HeldThreads()
-    hung = Pool("hung", threads=2, queue=3, run_sync=threads)
-    fine = Pool("fine", threads=2, run_sync=other)
+    hung = make("hung", threads=2, queue=3, run_sync=threads)
+    fine = make("fine", threads=2, run_sync=other)
     await start(nursery, hung, 5)
     with pytest.raises(OverloadedError):
         await hung.run(divide, 1, 1)
@@ -367,7 +378,7 @@ async def test_one_full_pool_leaves_another_at_full_speed(
 
 
 async def test_more_threads_take_effect_at_once(threads: HeldThreads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     await start(nursery, pool, 2)
     pool.threads = 2
     await wait_all_tasks_blocked()
@@ -378,7 +389,7 @@ async def test_more_threads_take_effect_at_once(threads: HeldThreads, nursery: t
 
 
 async def test_fewer_threads_take_effect_as_calls_end(threads: HeldThreads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=2, run_sync=threads)
+    pool = make("p", threads=2, run_sync=threads)
     await start(nursery, pool, 3)
     pool.threads = 1
     assert pool.statistics().busy == 2
@@ -390,7 +401,7 @@ async def test_fewer_threads_take_effect_as_calls_end(threads: HeldThreads, nurs
 
 
 async def test_statistics_are_a_snapshot(threads: HeldThreads, nursery: trio.Nursery) -> None:
-    pool = Pool("p", threads=1, run_sync=threads)
+    pool = make("p", threads=1, run_sync=threads)
     before = pool.statistics()
     await start(nursery, pool)
     assert before.busy == 0
@@ -402,8 +413,14 @@ async def test_statistics_are_a_snapshot(threads: HeldThreads, nursery: trio.Nur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"threads": 0}, "pools.p.threads is 0, expected 1 or more"),
-        ({"threads": 1.5}, "pools.p.threads is 1.5, expected 1 or more"),
+        ({"threads": -1}, "pools.p.threads is -1, expected 0 or more"),
+        ({"threads": 1.5}, "pools.p.threads is 1.5, expected 0 or more"),
+        ({"threads": 1, "mode": "fast"}, "pools.p.mode is 'fast', expected one of fixed, observe, adaptive"),
+        ({"threads": 1, "min_threads": 0}, "pools.p.min_threads is 0, expected 1 or more"),
+        (
+            {"threads": 1, "min_threads": 8, "max_threads": 4},
+            "pools.p.max_threads is 4, expected 8 or more",
+        ),
         ({"threads": 1, "queue": -1}, "pools.p.queue is -1, expected 0 or more"),
         ({"threads": 1, "queue_timeout": -1.0}, "pools.p.queue_timeout is -1.0, expected 0 seconds or more"),
         (
@@ -412,30 +429,130 @@ async def test_statistics_are_a_snapshot(threads: HeldThreads, nursery: trio.Nur
         ),
     ],
 )
-@pytest.mark.parametrize("kind", [Pool, PoolDeclaration])
-def test_sizes_out_of_range_are_refused(kind: Any, arguments: dict[str, Any], message: str) -> None:
+def test_sizes_out_of_range_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        kind("p", **arguments)
+        PoolDeclaration("p", **arguments)
 
 
 def test_threads_cannot_be_set_out_of_range() -> None:
-    pool = Pool("p", threads=1)
-    with pytest.raises(ConfigError, match="expected 1 or more"):
-        pool.threads = 0
+    pool = make("p", threads=1)
+    with pytest.raises(ConfigError, match="expected 0 or more"):
+        pool.threads = -1
     assert pool.threads == 1
 
 
 @pytest.mark.parametrize("name", ["", "a b", "a.b", "ä", "a\n", None])
-@pytest.mark.parametrize("kind", [Pool, PoolDeclaration])
-def test_name_that_cannot_stand_in_settings_is_refused(kind: Any, name: Any) -> None:
+def test_name_that_cannot_stand_in_settings_is_refused(name: Any) -> None:
     with pytest.raises(ConfigError, match="expected letters, digits"):
-        kind(name, threads=1)
+        PoolDeclaration(name, threads=1)
 
 
 def test_defaults_are_those_of_the_configuration() -> None:
-    declared, configured = PoolDeclaration("client_inbound", threads=4), PoolConfig(threads=4)
-    assert (declared.queue, declared.queue_timeout) == (configured.queue, configured.queue_timeout)
+    shown = {name: meaning for name, _, _, meaning in settings_table()}
+    for key, value in attrs.asdict(PoolDeclaration("p", threads=4)).items():
+        if key not in ("name", "threads"):
+            default = value if isinstance(value, str) else f"{value:g}"
+            assert shown[f"pools.NAME.{key}"].endswith(f"(app default: {default})")
 
 
 def test_default_is_two_threads_for_each_cpu_that_the_process_may_use() -> None:
     assert default_threads() == 2 * len(os.sched_getaffinity(0))
+
+
+async def test_a_pool_of_no_threads_is_paused_until_it_has_some(
+    threads: HeldThreads, nursery: trio.Nursery
+) -> None:
+    pool = make("p", threads=2, queue=1, run_sync=threads)
+    await start(nursery, pool)
+    pool.threads = 0
+    await start(nursery, pool)
+    await threads.end()
+    assert (pool.statistics().busy, pool.statistics().waiting) == (0, 1)
+    with pytest.raises(OverloadedError, match="1 calls wait already"):
+        await pool.run(divide, 1, 1)
+    pool.threads = 1
+    await wait_all_tasks_blocked()
+    assert (pool.statistics().busy, pool.statistics().waiting) == (1, 0)
+    await threads.end()
+    assert pool.statistics().completed == 2
+
+
+async def test_times_of_waiting_and_of_service_are_counted_apart(
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    pool = make("p", threads=1, run_sync=threads)
+    await start(nursery, pool, 2)
+    await trio.sleep(4)
+    await threads.end()
+    await trio.sleep(3)
+    await threads.end()
+    statistics = pool.statistics()
+    assert (statistics.wait.count, statistics.wait.sum) == (2, 4)
+    assert (statistics.service.count, statistics.service.sum) == (2, 7)
+    assert 2 < statistics.service.quantile(0.5) <= 5
+
+
+async def test_wait_that_is_given_up_is_counted(
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    pool = make("p", threads=1, queue_timeout=3, run_sync=threads)
+    await start(nursery, pool)
+    with pytest.raises(OverloadedError):
+        await pool.run(divide, 1, 1)
+    assert (pool.statistics().wait.count, pool.statistics().wait.sum) == (2, 3)
+    await threads.end()
+
+
+async def test_calls_that_raise_are_counted_as_failed(threads: HeldThreads, nursery: trio.Nursery) -> None:
+    pool = make("p", threads=2, run_sync=threads)
+
+    async def call() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(divide, 1, 0)
+
+    nursery.start_soon(call)
+    await start(nursery, pool)
+    await threads.end()
+    await threads.end()
+    assert (pool.statistics().completed, pool.statistics().failed) == (2, 1)
+
+
+async def test_other_settings_take_effect_without_disturbing_a_call(
+    threads: HeldThreads, nursery: trio.Nursery
+) -> None:
+    pool = make("p", threads=1, queue=0, run_sync=threads)
+    await start(nursery, pool)
+    pool.configure(PoolDeclaration("p", threads=2, queue=1))
+    await start(nursery, pool, 2)
+    statistics = pool.statistics()
+    assert (statistics.threads, statistics.busy, statistics.waiting) == (2, 2, 1)
+    with pytest.raises(OverloadedError):
+        await pool.run(divide, 1, 1)
+    for _ in range(3):
+        await threads.end()
+    assert pool.statistics().completed == 3
+
+
+def test_settings_that_say_nothing_of_threads_leave_those_set_by_hand() -> None:
+    pool = make("p", threads=4)
+    pool.threads = 7
+    pool.configure(attrs.evolve(pool.declaration, queue=5, mode="observe"))
+    assert (pool.threads, pool.declaration.queue) == (7, 5)
+    assert (pool.statistics().mode, pool.statistics().suggested) == ("observe", 7)
+    pool.configure(attrs.evolve(pool.declaration, mode="fixed", threads=9))
+    assert (pool.threads, pool.statistics().suggested) == (9, None)
+
+
+def test_a_pool_does_not_become_another() -> None:
+    with pytest.raises(ConfigError, match="pool 'p' cannot become 'q'"):
+        make("p", threads=1).configure(PoolDeclaration("q", threads=1))
+
+
+def test_configuration_wins_where_it_says_something() -> None:
+    declared = PoolDeclaration("p", threads=4, queue=5)
+    assert declared.with_config(PoolConfig()) == declared
+    assert declared.with_config(PoolConfig(threads=0, mode="observe")) == attrs.evolve(
+        declared, threads=0, mode="observe"
+    )
+    with pytest.raises(ConfigError, match=r"pools\.p\.max_threads is 256, expected 300 or more"):
+        declared.with_config(PoolConfig(min_threads=300))

@@ -17,6 +17,7 @@ from trio_stomp.config import (
     PoolConfig,
     ServerConfig,
     ShutdownConfig,
+    StatisticsConfig,
     StompConfig,
     WebSocketConfig,
 )
@@ -38,10 +39,12 @@ from trio_stomp.errors import (
     ServerError,
     TrioStompError,
 )
+from trio_stomp.histogram import HistogramStatistics
 from trio_stomp.messages.conversion import Converter
 from trio_stomp.messages.message import Message, User
 from trio_stomp.server.lifecycle import State
-from trio_stomp.server.serve import Server, ServerStatistics, open_server, serve
+from trio_stomp.server.serve import Server, open_server, serve
+from trio_stomp.server.statistics import ProcessStatistics, ServerStatistics
 from trio_stomp.settings import load_config
 from trio_stomp.stomp.frames import Version
 from trio_stomp.version import __version__
@@ -62,6 +65,7 @@ __all__ = [
     "HandlerTimeout",
     "HandshakeRefused",
     "Header",
+    "HistogramStatistics",
     "HttpConfig",
     "LocalProtocolError",
     "Message",
@@ -70,6 +74,7 @@ __all__ = [
     "Pool",
     "PoolConfig",
     "PoolStatistics",
+    "ProcessStatistics",
     "ProtocolError",
     "ReceiptTimeout",
     "RemoteProtocolError",
@@ -81,6 +86,7 @@ __all__ = [
     "Session",
     "ShutdownConfig",
     "State",
+    "StatisticsConfig",
     "StompApp",
     "StompConfig",
     "Subscription",

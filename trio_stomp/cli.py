@@ -28,6 +28,8 @@ from trio_stomp.server.serve import Server, serve
 from trio_stomp.settings import load_config
 from trio_stomp.version import __version__
 
+logger = logging.getLogger("trio_stomp.cli")
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 PASSCODE = "TRIO_STOMP_PASSCODE"
@@ -74,9 +76,10 @@ def _parser() -> argparse.ArgumentParser:
         "serve",
         help="serve an app, or a plain broker",
         description="Serve an app or, without MODULE:APP, a plain broker. Prints one line with its URL once "
-        "it listens. SIGINT or SIGTERM ends it gracefully, a second one at once. A setting is taken from "
-        "the options, else from the environment (as TRIO_STOMP_PORT), else from the file of --config, else "
-        "it has its default.",
+        "it listens. SIGINT or SIGTERM ends it gracefully, a second one at once. SIGHUP reads the settings "
+        "anew: sizes of pools and the log level change at once, others take a restart. A setting is taken "
+        "from the options, else from the environment (as TRIO_STOMP_PORT), else from the file of --config, "
+        "else it has its default.",
     )
     serving.add_argument(
         "app", nargs="?", metavar="MODULE:APP", help="module and name of the StompApp, as chat:app"
@@ -202,6 +205,22 @@ def load_app(name: str) -> StompApp:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    config = _server_config(options)
+    logging.basicConfig(
+        level=config.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    app = None if options.app is None else load_app(options.app)
+    return trio.run(_serve_until_signalled, app, config, options)
+
+
+def _server_config(options: argparse.Namespace) -> ServerConfig:
+    """Put the settings together: the options, the environment and the file as it is now.
+
+    Raises:
+        ConfigError, UsageError: they cannot be used.
+    """
     names = ("host", "port", "path", "tls_cert", "tls_key", "origins", "static", "log_level")
     overrides: dict[str, object] = {name: getattr(options, name) for name in names}
     for pair in options.set:
@@ -210,27 +229,45 @@ def _serve(options: argparse.Namespace) -> int:
             raise UsageError(f"--set {pair!r}: expected NAME=VALUE")
         overrides[name] = value
     environ = {name: value for name, value in os.environ.items() if name != PASSCODE}
-    config = load_config(file=options.config, environ=environ, overrides=overrides)
-    logging.basicConfig(
-        level=config.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    app = None if options.app is None else load_app(options.app)
-    return trio.run(_serve_until_signalled, app, config)
+    return load_config(file=options.config, environ=environ, overrides=overrides)
 
 
-async def _serve_until_signalled(app: StompApp | None, config: ServerConfig) -> int:
+async def _serve_until_signalled(
+    app: StompApp | None, config: ServerConfig, options: argparse.Namespace
+) -> int:
     is_clean = False
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with (
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hang_ups,
+    ):
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(serve, app, config)
             print(f"trio-stomp listening on {server.url}", flush=True)
             nursery.start_soon(_drain_when_signalled, signals, server, nursery.cancel_scope)
+            nursery.start_soon(_reconfigure_when_signalled, hang_ups, server, options)
             await server.wait_stopped()
             is_clean = not server.was_cut
             nursery.cancel_scope.cancel()
     return 0 if is_clean else EXIT_FAILED
+
+
+async def _reconfigure_when_signalled(
+    signals: AsyncIterator[int], server: Server, options: argparse.Namespace
+) -> None:
+    """Read the settings anew at each SIGHUP; settings that cannot be used change nothing."""
+    async for _ in signals:
+        try:
+            config = _server_config(options)
+            ignored = server.reconfigure(config)
+        except TrioStompError as error:
+            logger.error("SIGHUP: nothing has changed: %s", error)  # noqa: TRY400  # the text says it all
+            continue
+        logging.getLogger().setLevel(config.log_level.upper())
+        restart = ", ".join(name for name in ignored if name != "log_level")
+        if restart:
+            logger.warning("SIGHUP: settings taken over, but for these, which take a restart: %s", restart)
+        else:
+            logger.info("SIGHUP: settings taken over")
 
 
 async def _drain_when_signalled(signals: AsyncIterator[int], server: Server, scope: trio.CancelScope) -> None:

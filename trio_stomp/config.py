@@ -25,9 +25,6 @@ DESTINATION_LENGTH: Final = 1024
 """Characters in a destination or pattern: matching costs time and each one is kept per subscription; AMQP
 stops at 255, and the longest seen in Spring applications (user destinations with an id) are below 200."""
 
-REQUIRED: Final[Any] = attrs.NOTHING
-"""In place of a default: the field has none."""
-
 METADATA_KEY: Final = "trio_stomp"
 """Under this key an attrs field's metadata holds its `Setting`."""
 
@@ -58,6 +55,8 @@ def _check(instance: object, attribute: attrs.Attribute[Any], value: Any) -> Non
     Raises:
         ConfigError: naming the section, the field, the value and what was expected.
     """
+    if value is None:
+        return
     about: Setting = attribute.metadata[METADATA_KEY]
     name = f"{type(instance).__name__}.{attribute.name}"
     if isinstance(value, float) and value != value:
@@ -79,7 +78,7 @@ def _field(
     limit: bool = False,
     converter: Callable[[Any], Any] | None = None,
 ) -> T:
-    """An attrs field that carries its `Setting`; `REQUIRED` for none."""
+    """An attrs field that carries its `Setting`."""
     about = Setting(unit, meaning, " ".join(reason.split()), low, high, limit)
     checked = _check if low is not None or high is not None else None
     made: T = attrs.field(
@@ -274,25 +273,71 @@ class BrokerConfig:
     )
 
 
+POOL_MODES: Final = ("fixed", "observe", "adaptive")
+POOL_QUEUE: Final = 1000
+POOL_QUEUE_TIMEOUT: Final = 30.0
+POOL_MIN_THREADS: Final = 1
+POOL_MAX_THREADS: Final = 256
+
+
 @attrs.frozen(kw_only=True)
 class PoolConfig:
-    """One bounded pool of threads for blocking calls."""
+    """What is set of one bounded pool of threads; what is not set (None) stays as the app declares it.
 
-    threads: int = _field(
-        REQUIRED, "count", "calls that run at once",
-        """No default: it is what the called service can take. (`client_inbound`, which is always there, has
-        2 times the CPUs, as Spring's clientInboundChannel.)""",
-        low=1, high=10_000,
+    An app's own defaults, in ``app.pool(…)``, are those that stand with each setting.
+    """
+
+    threads: int | None = _field(
+        None, "count", "calls that run at once; 0 pauses the pool",
+        """No default: it is what the called service can take, and `trio-stomp stress` finds it.
+        (`client_inbound`, which is always there, has 2 times the CPUs, as Spring's clientInboundChannel.)""",
+        low=0, high=10_000,
     )
-    queue: int = _field(
-        1000, "count", "calls that wait for a thread; one more is refused",
+    queue: int | None = _field(
+        None, "count", "calls that wait for a thread; one more is refused (app default: 1000)",
         """Spring's is unbounded, so that overload shows as memory; 1,000 waiters are seconds of work.""",
         low=0, limit=True,
     )
-    queue_timeout: float = _field(
-        30.0, "seconds", "time that a call waits for a thread before it is refused",
+    queue_timeout: float | None = _field(
+        None, "seconds", "time that a call waits for a thread before it is refused (app default: 30)",
         """A person has gone away by then; an answer that nobody awaits only adds to the overload.""",
         low=0, limit=True,
+    )
+    mode: str | None = _field(
+        None, "", "fixed; observe: say which size would be right; adaptive: take it (app default: fixed)",
+        """A number that somebody measured is the easiest to reason about; the other two are asked for.""",
+    )
+    min_threads: int | None = _field(
+        None, "count", "fewest threads that adaptive mode goes down to (app default: 1)",
+        """A service in trouble recovers fastest when almost nothing calls it.""",
+        low=1, high=10_000,
+    )
+    max_threads: int | None = _field(
+        None, "count", "most threads that adaptive mode goes up to (app default: 256)",
+        """Tomcat stops at 200. A thread that waits costs some 50 KiB, and beyond some hundreds
+        Python's one lock is the limit, not the service.""",
+        low=1, high=10_000,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.mode is not None and self.mode not in POOL_MODES:
+            raise ConfigError(f"PoolConfig.mode is {self.mode!r}, expected one of {', '.join(POOL_MODES)}")
+
+
+@attrs.frozen(kw_only=True)
+class StatisticsConfig:
+    """What a server tells of itself without being asked."""
+
+    log_interval: float = _field(
+        1800.0, "seconds", "how often a line with the server's numbers is logged; 0 turns it off",
+        """Spring's WebSocketMessageBrokerStats: every 30 minutes.""",
+        low=0,
+    )
+    lag_interval: float = _field(
+        0.5, "seconds", "how often it is measured how late the event loop runs; 0 turns it off",
+        """Two wake-ups a second cost 0.01 % of a core and see whatever blocks for longer than half a second,
+        and of shorter stalls their share of the time.""",
+        low=0,
     )
 
 
@@ -421,6 +466,7 @@ class ServerConfig:
     broker: BrokerConfig = attrs.field(factory=BrokerConfig)
     pools: Mapping[str, PoolConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
     shutdown: ShutdownConfig = attrs.field(factory=ShutdownConfig)
+    statistics: StatisticsConfig = attrs.field(factory=StatisticsConfig)
 
     def __attrs_post_init__(self) -> None:
         if not self.path.startswith("/"):
@@ -445,6 +491,7 @@ SECTIONS: Final[tuple[tuple[str, type[Any]], ...]] = (
     ("outbox", OutboxConfig),
     ("broker", BrokerConfig),
     ("shutdown", ShutdownConfig),
+    ("statistics", StatisticsConfig),
 )
 """Name and class of each section of a server's config, as shown; a `PoolConfig` has no fixed name."""
 
@@ -455,6 +502,20 @@ def settings_of(section: type[Any]) -> Iterator[tuple[attrs.Attribute[Any], Sett
         about = attribute.metadata.get(METADATA_KEY)
         if about is not None:
             yield attribute, about
+
+
+def differences(one: ServerConfig, other: ServerConfig) -> tuple[str, ...]:
+    """Names of the settings that two configs do not share, as ``"stomp.body"``; pools are left out."""
+    return tuple(
+        f"{name}.{attribute.name}".lstrip(".")
+        for name, section in SECTIONS
+        for attribute, _ in settings_of(section)
+        if _value(one, name, attribute.name) != _value(other, name, attribute.name)
+    )
+
+
+def _value(config: ServerConfig, section: str, name: str) -> object:
+    return getattr(getattr(config, section) if section else config, name)
 
 
 def limits() -> tuple[str, ...]:

@@ -8,11 +8,15 @@ Rule 3: labels are values of our own code, never a peer's: the number of series 
 from __future__ import annotations
 
 import collections
+import itertools
+import math
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import attrs
 
 from trio_stomp.config import limits
+from trio_stomp.histogram import BOUNDS, HistogramStatistics
 
 METADATA_KEY: Final = "trio_stomp"
 """Under this key an attrs field's metadata holds its `Series`."""
@@ -150,23 +154,50 @@ _DERIVED: Final = (
 )
 
 
+Labels = tuple[tuple[str, str], ...]
+"""Names and values, in the order shown."""
+
+Sample = tuple[Labels, float]
+
+
 def render(metrics: Metrics | MetricsStatistics) -> str:
     """Return the numbers in Prometheus' text format 0.0.4 (``text/plain; version=0.0.4``), in a fixed order.
 
     Counters are called ``trio_stomp_NAME_total``, gauges ``trio_stomp_NAME``. Label values are sorted.
     """
-    lines: list[str] = []
+    families: list[str] = []
     for attribute in attrs.fields(type(metrics)):
         series: Series = attribute.metadata[METADATA_KEY]
         suffix = "_total" if series.kind == "counter" else ""
-        name = f"trio_stomp_{attribute.name}{suffix}"
-        lines += (f"# HELP {name} {series.help}", f"# TYPE {name} {series.kind}")
         value = getattr(metrics, attribute.name)
-        if series.label is None:
-            lines.append(f"{name} {value}")
-        else:
-            lines += (f'{name}{{{series.label}="{label}"}} {value[label]}' for label in sorted(value))
+        samples: list[Sample] = [((), value)]
+        if series.label is not None:
+            samples = [(((series.label, label),), value[label]) for label in sorted(value)]
+        families.append(family(f"trio_stomp_{attribute.name}{suffix}", series.kind, series.help, samples))
     for derived, help in _DERIVED:
-        name = f"trio_stomp_{derived}"
-        lines += (f"# HELP {name} {help}", f"# TYPE {name} gauge", f"{name} {getattr(metrics, derived)}")
-    return "\n".join(lines) + "\n"
+        families.append(family(f"trio_stomp_{derived}", "gauge", help, [((), getattr(metrics, derived))]))
+    return "".join(families)
+
+
+def family(name: str, kind: str, help: str, samples: Iterable[Sample]) -> str:
+    """Return one metric in Prometheus' text format: its help, its type, a line for each sample."""
+    lines = (f"{name}{_labels(labels)} {value}\n" for labels, value in samples)
+    return f"# HELP {name} {help}\n# TYPE {name} {kind}\n{''.join(lines)}"
+
+
+def histogram_family(name: str, help: str, samples: Iterable[tuple[Labels, HistogramStatistics]]) -> str:
+    """Return histograms as one metric in Prometheus' text format, where buckets are cumulative."""
+    lines: list[str] = []
+    for labels, histogram in samples:
+        cumulative = itertools.accumulate(histogram.counts)
+        for bound, count in zip((*BOUNDS, math.inf), cumulative, strict=True):
+            le = "+Inf" if bound == math.inf else f"{bound:g}"
+            lines.append(f"{name}_bucket{_labels((*labels, ('le', le)))} {count}\n")
+        lines.append(f"{name}_sum{_labels(labels)} {histogram.sum:.6f}\n")
+        lines.append(f"{name}_count{_labels(labels)} {histogram.count}\n")
+    return f"# HELP {name} {help}\n# TYPE {name} histogram\n{''.join(lines)}"
+
+
+def _labels(labels: Labels) -> str:
+    """As ``{pool="x",le="0.1"}``; values are of our own code, and need no escaping."""
+    return "{" + ",".join(f'{name}="{value}"' for name, value in labels) + "}" if labels else ""

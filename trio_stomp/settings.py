@@ -74,7 +74,12 @@ def settings_table() -> tuple[tuple[str, str, str, str], ...]:
     A pool's settings are called ``pools.NAME.threads`` and so on. The README's table is made of these rows.
     """
     return tuple(
-        (name, _shown(attribute.default, about), about.unit, about.meaning)
+        (
+            name,
+            "as declared" if name.startswith("pools.") else _shown(attribute.default, about),
+            about.unit,
+            about.meaning,
+        )
         for name, attribute, about in _all_settings()
     )
 
@@ -110,9 +115,6 @@ class _Layered:
         pools: dict[str, PoolConfig] = {}
         for section, given in self._sections.items():
             if section.startswith("pools."):
-                if "threads" not in given:
-                    source = self._sources[f"{section}.{next(iter(given))}"]
-                    raise ConfigError(f"{source}: {section}.threads is missing, expected a whole number")
                 pools[section.removeprefix("pools.")] = self._made(PoolConfig, section, given)
             elif section:
                 values[section] = self._made(dict(SECTIONS)[section], section, given)
@@ -288,8 +290,6 @@ _CONVERSIONS: Final[Mapping[str, tuple[str, Callable[[object, bool], object]]]] 
 
 def _shown(value: Any, about: Setting) -> str:
     """Return a default as a person would write it."""
-    if value is attrs.NOTHING:
-        return "required"
     if about.unit == "bytes":
         for unit in ("MiB", "KiB"):
             if value and value % _SIZE_FACTOR[unit] == 0:

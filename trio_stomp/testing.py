@@ -17,7 +17,8 @@ from trio_stomp.app.application import StompApp
 from trio_stomp.client.client import Client, open_client_over
 from trio_stomp.config import ClientConfig, ServerConfig
 from trio_stomp.messages.conversion import Converter
-from trio_stomp.server.serve import Server, ServerStatistics, open_server
+from trio_stomp.server.serve import Server, open_server
+from trio_stomp.server.statistics import ServerStatistics
 
 __all__ = ["TestServer", "open_test_server"]
 

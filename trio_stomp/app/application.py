@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import cattrs
 import trio
@@ -18,13 +18,8 @@ from trio_stomp.app.lifespan import check_lifespan
 from trio_stomp.app.router import F, Routes
 from trio_stomp.app.routes import DEFAULT_POOL
 from trio_stomp.app.settle import Settlement, is_under
-from trio_stomp.channels.pools import (
-    DEFAULT_QUEUE,
-    DEFAULT_QUEUE_TIMEOUT,
-    Pool,
-    PoolDeclaration,
-    default_threads,
-)
+from trio_stomp.channels.pools import Pool, PoolDeclaration, default_threads
+from trio_stomp.config import POOL_MAX_THREADS, POOL_MIN_THREADS, POOL_QUEUE, POOL_QUEUE_TIMEOUT
 from trio_stomp.errors import DestinationError, HandlerSignatureError, TrioStompError
 from trio_stomp.messages.conversion import Converter
 
@@ -81,8 +76,11 @@ class StompApp(Routes):
         name: str,
         *,
         threads: int,
-        queue: int = DEFAULT_QUEUE,
-        queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
+        queue: int = POOL_QUEUE,
+        queue_timeout: float = POOL_QUEUE_TIMEOUT,
+        mode: Literal["fixed", "observe", "adaptive"] = "fixed",
+        min_threads: int = POOL_MIN_THREADS,
+        max_threads: int = POOL_MAX_THREADS,
     ) -> PoolDeclaration:
         """Declare a bounded pool of threads, for ``pool=`` of handlers and of `run_blocking`.
 
@@ -90,9 +88,12 @@ class StompApp(Routes):
         The configuration may set other sizes.
 
         Args:
-            threads: calls that run at once.
+            threads: calls that run at once; in adaptive mode those at the start. 0: paused, all wait.
             queue: calls that wait; one more is refused. Default 1,000.
             queue_timeout: seconds that a call waits before it is refused. Default 30.
+            mode: "fixed": ``threads`` it is. "observe": so too, and the log and the statistics say which
+                size would be right. "adaptive": it takes that size.
+            min_threads, max_threads: what adaptive mode stays within. Default 1 and 256.
 
         Raises:
             ValueError: a size is out of range, or the name is taken.
@@ -100,7 +101,13 @@ class StompApp(Routes):
         if name in self._pools and name != DEFAULT_POOL:
             raise ValueError(f"pool {name!r} is declared already")
         declared = self._pools[name] = PoolDeclaration(
-            name, threads=threads, queue=queue, queue_timeout=queue_timeout
+            name,
+            threads=threads,
+            queue=queue,
+            queue_timeout=queue_timeout,
+            mode=mode,
+            min_threads=min_threads,
+            max_threads=max_threads,
         )
         return declared
 

@@ -140,8 +140,11 @@ class CompiledApp:
             lines.append(line)
         for pool in self.pools.values():
             by_default = " (by default)" if pool.name == default_pool else ""
+            mode = ""
+            if pool.mode != "fixed":
+                mode = f" ({pool.mode}, {pool.min_threads} to {pool.max_threads})"
             lines.append(
-                f"{'pool':9} {pool.name}{by_default}: {pool.threads} threads, {pool.queue} waiting, "
+                f"{'pool':9} {pool.name}{by_default}: {pool.threads} threads{mode}, {pool.queue} waiting, "
                 f"{pool.queue_timeout:g} s"
             )
         lines += [f"{'may send':9} {text}" for text in self.rules.send]

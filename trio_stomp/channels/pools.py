@@ -8,6 +8,7 @@ for its result. An external service that hangs fills its own pool and no other.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sys
@@ -17,18 +18,26 @@ from typing import Any, Final, TypeVar, cast
 import attrs
 import trio
 
+from trio_stomp.channels.sizing import Sizer
+from trio_stomp.config import (
+    POOL_MAX_THREADS,
+    POOL_MIN_THREADS,
+    POOL_MODES,
+    POOL_QUEUE,
+    POOL_QUEUE_TIMEOUT,
+    PoolConfig,
+)
 from trio_stomp.errors import ConfigError, HandlerTimeout, OverloadedError
+from trio_stomp.histogram import Histogram, HistogramStatistics
 from trio_stomp.metrics import Metrics
 
 T = TypeVar("T")
 
 logger = logging.getLogger("trio_stomp.pools")
 
-DEFAULT_QUEUE: Final = 1000
-"""Calls that wait; as `PoolConfig.queue`, which gives the reason."""
-
-DEFAULT_QUEUE_TIMEOUT: Final = 30.0
-"""Seconds; as `PoolConfig.queue_timeout`, which gives the reason."""
+_TELL_EVERY: Final = 60.0
+_TELL_CHANGE: Final = 0.1
+"""A log line about a pool's size: at most one in so many seconds, for a change of more than this share."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -48,9 +57,11 @@ class PoolDeclaration:
 
     Attributes:
         name: letters, digits, ``_`` and ``-``: it stands in settings, as ``pools.NAME.threads``.
-        threads: calls that run at once.
+        threads: calls that run at once; in adaptive mode those at the start. 0: paused, all wait.
         queue: calls that wait for a thread; one more is refused. 0: nobody waits.
         queue_timeout: seconds that a call waits for a thread before it is refused.
+        mode: "fixed": as many threads as it is told. "observe": so too, but it says what would be right.
+            "adaptive": it takes that size, within ``min_threads`` and ``max_threads``.
 
     Raises:
         ConfigError: one of them is not what it has to be.
@@ -58,19 +69,37 @@ class PoolDeclaration:
 
     name: str
     threads: int
-    queue: int = DEFAULT_QUEUE
-    queue_timeout: float = DEFAULT_QUEUE_TIMEOUT
+    queue: int = POOL_QUEUE
+    queue_timeout: float = POOL_QUEUE_TIMEOUT
+    mode: str = "fixed"
+    min_threads: int = POOL_MIN_THREADS
+    max_threads: int = POOL_MAX_THREADS
 
     def __attrs_post_init__(self) -> None:
         name: object = self.name
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(f"a pool's name is {self.name!r}, expected letters, digits, '_' and '-'")
-        _check_count(f"pools.{name}.threads", self.threads, 1)
+        _check_count(f"pools.{name}.threads", self.threads, 0)
         _check_count(f"pools.{name}.queue", self.queue, 0)
         if not self.queue_timeout >= 0:
             raise ConfigError(
                 f"pools.{self.name}.queue_timeout is {self.queue_timeout!r}, expected 0 seconds or more"
             )
+        if self.mode not in POOL_MODES:
+            raise ConfigError(
+                f"pools.{self.name}.mode is {self.mode!r}, expected one of {', '.join(POOL_MODES)}"
+            )
+        _check_count(f"pools.{name}.min_threads", self.min_threads, 1)
+        _check_count(f"pools.{name}.max_threads", self.max_threads, self.min_threads)
+
+    def with_config(self, config: PoolConfig) -> PoolDeclaration:
+        """Return the declaration with what the configuration sets instead.
+
+        Raises:
+            ConfigError: the two together are not what a pool can be.
+        """
+        given = {name: value for name, value in attrs.asdict(config).items() if value is not None}
+        return attrs.evolve(self, **given)
 
 
 def _check_count(what: str, count: object, lowest: int) -> None:
@@ -78,63 +107,70 @@ def _check_count(what: str, count: object, lowest: int) -> None:
         raise ConfigError(f"{what} is {count!r}, expected {lowest} or more")
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class PoolStatistics:
     """A pool at one moment; later calls don't change it.
 
     Attributes:
         threads: calls that may run at once.
+        mode: "fixed", "observe" or "adaptive".
+        suggested: threads that would be right, as far as is known; None in fixed mode.
         busy: calls that run now, abandoned ones included; above ``threads`` for a while once it was lowered.
         waiting: calls that wait for a thread now.
         abandoned: how many of ``busy`` nobody waits for any more.
         completed: calls whose function has ended, by a result or an exception, in time or late.
+        failed: how many of ``completed`` ended by an exception.
         rejected: calls refused because too many waited, or because they waited too long.
         timed_out: calls given up because they took longer than their ``timeout``.
+        wait: how long calls waited for a thread, those that got none in time included.
+        service: how long calls held a thread.
     """
 
     threads: int
+    mode: str
+    suggested: int | None
     busy: int
     waiting: int
     abandoned: int
     completed: int
+    failed: int
     rejected: int
     timed_out: int
+    wait: HistogramStatistics
+    service: HistogramStatistics
 
 
 class Pool:
     """Runs blocking calls, at most ``threads`` at once. It is made anywhere, and serves one `trio.run`.
 
     Args:
-        name, threads, queue, queue_timeout: as in `PoolDeclaration`.
+        declaration: its name and sizes.
         metrics: where refusals are counted, as hits of ``pools.queue`` and ``pools.queue_timeout``.
         run_sync: what runs a function in a thread, called as `trio.to_thread.run_sync` is, with a ``limiter``
             that it acquires before the function starts and releases once it has ended. Tests give one that
             they release, because a clock that jumps does not notice a running thread.
-
-    Raises:
-        ConfigError: a number or the name is not what it has to be.
     """
 
     def __init__(
         self,
-        name: str,
+        declaration: PoolDeclaration,
         *,
-        threads: int,
-        queue: int = DEFAULT_QUEUE,
-        queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
         metrics: Metrics | None = None,
         run_sync: Callable[..., Awaitable[Any]] = trio.to_thread.run_sync,
     ) -> None:
-        PoolDeclaration(name, threads=threads, queue=queue, queue_timeout=queue_timeout)  # checks them
-        self.name = name
-        self._queue = queue
-        self._queue_timeout = queue_timeout
+        self._declaration = declaration
         self._metrics = metrics
         self._run_sync = run_sync
-        self._limiter = trio.CapacityLimiter(threads)
+        self._limiter = trio.CapacityLimiter(declaration.threads)
+        self._sizer = _make_sizer(declaration)
+        self._told: int | None = None
+        self._told_at = -math.inf
+        self._wait = Histogram()
+        self._service = Histogram()
         self._waiting = 0
         self._abandoned = 0
         self._completed = 0
+        self._failed = 0
         self._rejected = 0
         self._timed_out = 0
 
@@ -142,29 +178,65 @@ class Pool:
         return f"<Pool {self.name!r} threads={self.threads} busy={self._limiter.borrowed_tokens}>"
 
     @property
+    def name(self) -> str:
+        """As declared."""
+        return self._declaration.name
+
+    @property
     def threads(self) -> int:
         """Calls that may run at once. More take effect at once, fewer as running calls end.
 
+        0 pauses: no call starts any more, calls wait as for a thread until there are some again. In
+        adaptive mode what is set is where it goes on from.
+
         Raises:
-            ConfigError: on setting less than 1.
+            ConfigError: on setting less than 0.
         """
         return int(self._limiter.total_tokens)
 
     @threads.setter
     def threads(self, threads: int) -> None:
-        _check_count(f"pools.{self.name}.threads", threads, 1)
+        _check_count(f"pools.{self.name}.threads", threads, 0)
         self._limiter.total_tokens = threads
+
+    @property
+    def declaration(self) -> PoolDeclaration:
+        """What it was told to be: when it was made, or by the last `configure`."""
+        return self._declaration
+
+    def configure(self, declaration: PoolDeclaration) -> None:
+        """Be another pool from now on, without a call that runs or waits being touched.
+
+        What the declaration leaves as it was stays as it is: threads set by hand or by adaptive mode too.
+
+        Raises:
+            ConfigError: it has another name.
+        """
+        before = self._declaration
+        if declaration.name != before.name:
+            raise ConfigError(f"pool {before.name!r} cannot become {declaration.name!r}")
+        self._declaration = declaration
+        if declaration.threads != before.threads:
+            self.threads = declaration.threads
+        bounds = ("mode", "min_threads", "max_threads")
+        if any(getattr(declaration, name) != getattr(before, name) for name in bounds):
+            self._sizer = _make_sizer(attrs.evolve(declaration, threads=self.threads))
 
     def statistics(self) -> PoolStatistics:
         """Return a snapshot of the pool."""
         return PoolStatistics(
             threads=self.threads,
+            mode=self._declaration.mode,
+            suggested=None if self._sizer is None else self._sizer.threads,
             busy=self._limiter.borrowed_tokens,
             waiting=self._waiting,
             abandoned=self._abandoned,
             completed=self._completed,
+            failed=self._failed,
             rejected=self._rejected,
             timed_out=self._timed_out,
+            wait=self._wait.statistics(),
+            service=self._service.statistics(),
         )
 
     async def run(self, fn: Callable[..., T], *args: object, timeout: float | None = None) -> T:
@@ -192,25 +264,63 @@ class Pool:
                 turn.leave()
         # The scope is ours alone, so it was the deadline that ended it.
         self._timed_out += 1
+        if self._sizer is not None:
+            self._sizer.gave_up(trio.current_time())
         raise HandlerTimeout(f"no answer within {timeout:g} seconds")
 
     async def _wait_for_thread(self, turn: _Turn) -> None:
-        if self._waiting >= self._queue:
+        settings = self._declaration
+        if self._waiting >= settings.queue:
             raise self._refused("pools.queue", f"{self._waiting} calls wait already")
         self._waiting += 1
+        started = trio.current_time()
         try:
-            with trio.move_on_after(self._queue_timeout):
+            with trio.move_on_after(settings.queue_timeout):
                 await self._limiter.acquire_on_behalf_of(turn)
                 return
         finally:
             self._waiting -= 1
-        raise self._refused("pools.queue_timeout", f"none came free within {self._queue_timeout:g} seconds")
+            self._wait.record(trio.current_time() - started)
+        raise self._refused(
+            "pools.queue_timeout", f"none came free within {settings.queue_timeout:g} seconds"
+        )
 
     def _refused(self, limit: str, reason: str) -> OverloadedError:
         self._rejected += 1
         if self._metrics is not None:
             self._metrics.limit(limit)
         return OverloadedError(f"all threads of pool {self.name!r} are busy, and {reason}")
+
+    def _ended(self, seconds: float, now: float, *, is_failure: bool) -> None:
+        """A thread has ended, and its place is not free yet."""
+        self._completed += 1
+        self._failed += is_failure
+        self._service.record(seconds)
+        if self._sizer is not None:
+            limiter = self._limiter
+            busy, threads = limiter.borrowed_tokens, int(limiter.total_tokens)
+            size = self._sizer.ended(now, seconds, busy=busy, threads=threads, is_failure=is_failure)
+            if size is not None:
+                self._take(size, threads, now)
+
+    def _take(self, size: int, threads: int, now: float) -> None:
+        """Follow what the sizer says, or say it; 0 threads are a pause, which only its maker ends."""
+        is_adaptive = self._declaration.mode == "adaptive"
+        if is_adaptive and threads and size != threads:
+            self._limiter.total_tokens = size
+        known = threads if self._told is None else self._told
+        if now - self._told_at >= _TELL_EVERY and abs(size - known) > _TELL_CHANGE * known:
+            self._told, self._told_at = size, now
+            if is_adaptive:
+                logger.info("pool %s: now %d threads", self.name, size)
+            else:
+                logger.info("pool %s: %d threads, %d would be right", self.name, threads, size)
+
+
+def _make_sizer(declaration: PoolDeclaration) -> Sizer | None:
+    if declaration.mode == "fixed":
+        return None
+    return Sizer(declaration.threads, minimum=declaration.min_threads, maximum=declaration.max_threads)
 
 
 class _Turn:
@@ -221,29 +331,35 @@ class _Turn:
     ``release_on_behalf_of`` in trio's thread after it has ended.
     """
 
-    __slots__ = ("_error", "_is_abandoned", "_is_held", "_pool", "_scope", "_timeout")
+    __slots__ = ("_error", "_held_since", "_is_abandoned", "_is_held", "_pool", "_scope", "_timeout")
 
     def __init__(self, pool: Pool, scope: trio.CancelScope, timeout: float | None) -> None:
         self._pool = pool
         self._scope = scope
         self._timeout = timeout
         self._is_held = False
+        self._held_since = 0.0
         self._is_abandoned = False
         self._error: BaseException | None = None
 
     async def acquire_on_behalf_of(self, _borrower: object) -> None:
+        pool = self._pool
         try:
-            self._pool._limiter.acquire_on_behalf_of_nowait(self)
+            pool._limiter.acquire_on_behalf_of_nowait(self)
         except trio.WouldBlock:
-            await self._pool._wait_for_thread(self)
+            await pool._wait_for_thread(self)
+        else:
+            pool._wait.record(0.0)
         self._is_held = True
+        now = self._held_since = trio.current_time()
         if self._timeout is not None:
-            self._scope.deadline = trio.current_time() + self._timeout
+            self._scope.deadline = now + self._timeout
 
     def release_on_behalf_of(self, _borrower: object) -> None:
-        pool = self._pool
+        pool, now, error = self._pool, trio.current_time(), self._error
+        is_failure = error is not None and not isinstance(error, trio.Cancelled)
+        pool._ended(now - self._held_since, now, is_failure=is_failure)
         pool._limiter.release_on_behalf_of(self)
-        pool._completed += 1
         self._is_held = False
         if self._is_abandoned:
             pool._abandoned -= 1

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
+import attrs
 import trio
 
 from trio_stomp.app.application import StompApp
@@ -13,14 +16,18 @@ from trio_stomp.app.settle import DEFAULT_POOL
 from trio_stomp.broker.commands import Encoding, Publish, PublishToUser
 from trio_stomp.broker.simple import SimpleBroker
 from trio_stomp.channels.pools import Pool, PoolDeclaration, default_threads
-from trio_stomp.config import PoolConfig, ServerConfig
+from trio_stomp.config import ServerConfig, differences
+from trio_stomp.errors import ConfigError
 from trio_stomp.messages.message import User
 from trio_stomp.metrics import Metrics
 from trio_stomp.server.dispatch import Dispatcher
 from trio_stomp.server.heartbeat import HeartBeats
+from trio_stomp.server.statistics import LoopLag, ServerStatistics, process_statistics
 from trio_stomp.stomp.frames import Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat
 from trio_stomp.version import __version__
+
+logger = logging.getLogger("trio_stomp.server")
 
 
 class Core:
@@ -38,7 +45,11 @@ class Core:
             self.app = app.compile(broker_prefixes=config.broker.prefixes, separator=config.stomp.separator)
         self.broker = SimpleBroker(config.broker, self.metrics, separator=config.stomp.separator)
         self.heart_beats = HeartBeats()
-        self.pools = self._make_pools()
+        self.loop_lag = LoopLag()
+        self.pools: Mapping[str, Pool] = {
+            name: Pool(declaration, metrics=self.metrics)
+            for name, declaration in self.declarations(config).items()
+        }
         self.server_name = f"trio-stomp/{__version__}"
         stomp = config.stomp
         self.limits = Limits(header_line=stomp.header_line, headers=stomp.headers, body=stomp.body)
@@ -61,12 +72,36 @@ class Core:
             found = self._encodings[key] = Encoding(version, frame_head)
         return found
 
-    def measure(self) -> None:
-        """Bring the gauges that nobody keeps up to date."""
-        self.metrics.subscriptions = self.broker.subscription_count
-        self.metrics.broker_inbox = len(self.broker.inbox)
-        self.metrics.broker_inbox_full = self.broker.inbox.full_waits
-        self.metrics.limit_hits["broker.inbox"] = self.broker.inbox.full_waits
+    def statistics(self, state: str, sessions: int) -> ServerStatistics:
+        """Return a snapshot; the lifecycle's part of it is given."""
+        metrics, inbox = self.metrics, self.broker.inbox
+        metrics.subscriptions = self.broker.subscription_count
+        metrics.broker_inbox = len(inbox)
+        metrics.broker_inbox_full = metrics.limit_hits["broker.inbox"] = inbox.full_waits
+        return ServerStatistics(
+            state=state,
+            sessions=sessions,
+            metrics=metrics.statistics(),
+            pools={name: pool.statistics() for name, pool in self.pools.items()},
+            loop_lag=self.loop_lag.histogram.statistics(),
+            process=process_statistics(),
+        )
+
+    def reconfigure(self, config: ServerConfig) -> Sequence[str]:
+        """Give the pools the sizes of another configuration; return what in it takes a restart.
+
+        Raises:
+            ConfigError: a pool that the app does not have, or an impossible size; nothing has changed.
+        """
+        for name, declaration in self.declarations(config).items():
+            before = self.pools[name].declaration
+            if declaration != before:
+                self.pools[name].configure(declaration)
+                for setting, value in attrs.asdict(declaration).items():
+                    if value != (old := getattr(before, setting)):
+                        logger.info("pools.%s.%s: %s instead of %s", name, setting, value, old)
+        self.config = attrs.evolve(self.config, pools=config.pools)
+        return differences(self.config, config)
 
     async def authenticate(self, request: ConnectRequest) -> User | None:
         """Ask the app who this is; None without an app, or when it does not say.
@@ -76,21 +111,22 @@ class Core:
         """
         return None if self.app is None else await self.app.connect(request)
 
-    def _make_pools(self) -> Mapping[str, Pool]:
-        """The app's pools, sized as the configuration says where it says something."""
-        declared = {} if self.app is None else self.app.pools
-        sizes: dict[str, PoolDeclaration | PoolConfig] = {DEFAULT_POOL: PoolConfig(threads=default_threads())}
-        sizes |= declared
-        sizes |= self.config.pools
+    def declarations(self, config: ServerConfig) -> dict[str, PoolDeclaration]:
+        """Return the app's pools as a configuration wants them.
+
+        Raises:
+            ConfigError: it names a pool that the app does not have, or gives one an impossible size.
+        """
+        default = PoolDeclaration(DEFAULT_POOL, threads=default_threads())
+        declared = {DEFAULT_POOL: default} | dict({} if self.app is None else self.app.pools)
+        for name in config.pools:
+            if name not in declared:
+                nearest = difflib.get_close_matches(name, declared, n=1, cutoff=0.0)[0]
+                whose = "a plain broker" if self.app is None else "the app"
+                raise ConfigError(f"pools.{name}: {whose} has no such pool; the nearest is {nearest!r}")
         return {
-            name: Pool(
-                name,
-                threads=size.threads,
-                queue=size.queue,
-                queue_timeout=size.queue_timeout,
-                metrics=self.metrics,
-            )
-            for name, size in sizes.items()
+            name: declaration.with_config(config.pools[name]) if name in config.pools else declaration
+            for name, declaration in declared.items()
         }
 
 

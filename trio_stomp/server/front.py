@@ -14,10 +14,10 @@ from pathlib import Path
 import attrs
 import trio
 
-from trio_stomp.metrics import render
 from trio_stomp.server.core import Core
 from trio_stomp.server.lifecycle import Lifecycle, State
 from trio_stomp.server.session import Origin, SessionTask
+from trio_stomp.server.statistics import page
 from trio_stomp.transport.http import (
     HttpError,
     RequestHead,
@@ -143,8 +143,7 @@ class FrontDoor:
                 status = 200 if state is State.READY else 503
                 return status, response(status, f"{state.value}\n", is_head=is_head)
             case "/metrics":
-                self._core.measure()
-                text = render(self._core.metrics)
+                text = page(self._core.statistics(self._lifecycle.state.value, len(self._lifecycle)))
                 return 200, response(200, text, content_type=_METRICS_TYPE, is_head=is_head)
         static = self._core.config.static
         found = await trio.to_thread.run_sync(_read_static, static, head.path) if static else None

@@ -9,31 +9,20 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-import attrs
 import trio
 
 from trio_stomp.app.application import StompApp
-from trio_stomp.channels.pools import Pool, PoolStatistics
+from trio_stomp.channels.pools import Pool
 from trio_stomp.config import ServerConfig
 from trio_stomp.errors import ConfigError
-from trio_stomp.metrics import MetricsStatistics
 from trio_stomp.server.core import Core, Publisher
 from trio_stomp.server.front import FrontDoor
 from trio_stomp.server.lifecycle import Lifecycle, State
+from trio_stomp.server.statistics import ServerStatistics, report
 
 logger = logging.getLogger("trio_stomp.server")
 
 Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
-
-
-@attrs.frozen
-class ServerStatistics:
-    """A server's numbers at one moment."""
-
-    state: str
-    sessions: int
-    metrics: MetricsStatistics
-    pools: Mapping[str, PoolStatistics]
 
 
 class Server:
@@ -83,13 +72,18 @@ class Server:
 
     def statistics(self) -> ServerStatistics:
         """A snapshot that later traffic does not change."""
-        self._core.measure()
-        return ServerStatistics(
-            state=self.state.value,
-            sessions=len(self._lifecycle),
-            metrics=self._core.metrics.statistics(),
-            pools={name: pool.statistics() for name, pool in self.pools.items()},
-        )
+        return self._core.statistics(self.state.value, len(self._lifecycle))
+
+    def reconfigure(self, config: ServerConfig) -> Sequence[str]:
+        """Take over what can change while serving: the pools' settings. Nothing running is disturbed.
+
+        Returns the names of settings that differ and take a restart. Pools that the old and the new
+        configuration set alike stay as they are, sizes set by hand or by adaptive mode too.
+
+        Raises:
+            ConfigError: it cannot be used for this app; then nothing has changed.
+        """
+        return self._core.reconfigure(config)
 
     async def serve_stream(self, stream: trio.abc.Stream, remote: str = "") -> None:
         """Serve one connection until it ends, over any stream; raises nothing but Cancelled.
@@ -129,11 +123,17 @@ async def open_server(app: StompApp | None, config: ServerConfig | None = None) 
             stack.callback(app.unbind)
             core.app.bind_resources(await stack.enter_async_context(core.app.lifespan_scope()))
         async with trio.open_nursery() as nursery:
+            server = Server(core, lifecycle)
             nursery.start_soon(core.heart_beats.run)
             nursery.start_soon(core.broker.run)
+            telling = core.config.statistics
+            if telling.lag_interval:
+                nursery.start_soon(core.loop_lag.run, telling.lag_interval)
+            if telling.log_interval:
+                nursery.start_soon(report, telling, server.statistics)
             lifecycle.move_to(State.READY)
             try:
-                yield Server(core, lifecycle)
+                yield server
                 await lifecycle.drain()
             finally:
                 lifecycle.move_to(State.STOPPED)
