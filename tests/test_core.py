@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import re
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_stomp import BrokerConfig, ConnectRequest, PoolConfig, ServerConfig, StompApp, StompConfig, Version
+from trio_stomp import (
+    BrokerConfig,
+    ConfigError,
+    ConnectRequest,
+    PoolConfig,
+    ServerConfig,
+    StompApp,
+    StompConfig,
+    Version,
+)
 from trio_stomp.server.core import Core, Publisher
 from trio_stomp.transport.websocket import frame_head
 
@@ -77,3 +89,46 @@ def test_gauges_are_brought_up_to_date() -> None:
 @pytest.mark.parametrize("version", list(Version))
 def test_an_encodings_frames_are_the_transports(version: Version) -> None:
     assert Core(None, ServerConfig()).encoding(version, frame_head).frame_head(3, True) == b"\x81\x03"
+
+
+@pytest.mark.parametrize(
+    ("app", "said"),
+    [
+        (StompApp(), "pools.clientinbound: the app has no such pool; the nearest is 'client_inbound'"),
+        (None, "pools.clientinbound: a plain broker has no such pool; the nearest is 'client_inbound'"),
+    ],
+)
+def test_a_configured_pool_that_nobody_has_is_refused(app: StompApp | None, said: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        Core(app, ServerConfig(pools={"clientinbound": PoolConfig(threads=5)}))
+
+
+def test_another_configuration_changes_pools_at_once_and_names_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = StompApp()
+    app.pool("a", threads=1)
+    app.pool("b", threads=2)
+    core = Core(app, ServerConfig())
+    core.pools["b"].threads = 9
+    with caplog.at_level(logging.INFO):
+        ignored = core.reconfigure(
+            ServerConfig(
+                port=1, pools={"a": PoolConfig(threads=5, queue=7)}, stomp=StompConfig(body=1000, headers=9)
+            )
+        )
+    assert ignored == ("port", "stomp.body", "stomp.headers")
+    assert (core.pools["a"].threads, core.pools["a"].declaration.queue) == (5, 7)
+    assert core.pools["b"].threads == 9
+    assert caplog.messages == ["pools.a.threads: 5 instead of 1", "pools.a.queue: 7 instead of 1000"]
+    core.reconfigure(ServerConfig())
+    assert (core.pools["a"].threads, core.pools["a"].declaration.queue) == (1, 1000)
+
+
+def test_another_configuration_that_cannot_be_used_changes_nothing() -> None:
+    app = StompApp()
+    app.pool("a", threads=1)
+    core = Core(app, ServerConfig())
+    with pytest.raises(ConfigError, match="has no such pool"):
+        core.reconfigure(ServerConfig(pools={"a": PoolConfig(threads=5), "x": PoolConfig(threads=5)}))
+    assert core.pools["a"].threads == 1

@@ -556,3 +556,88 @@ def test_configuration_wins_where_it_says_something() -> None:
     )
     with pytest.raises(ConfigError, match=r"pools\.p\.max_threads is 256, expected 300 or more"):
         declared.with_config(PoolConfig(min_threads=300))
+
+
+class Says:
+    """Stands for a sizer: says the sizes it is given, one at the end of each call."""
+
+    def __init__(self, *sizes: int | None) -> None:
+        self.sizes = list(sizes)
+        self.heard: list[tuple[float, int, int, bool]] = []
+        self.given_up = 0
+        self.threads = 0
+
+    def ended(self, now: float, seconds: float, *, busy: int, threads: int, is_failure: bool) -> int | None:
+        self.heard.append((seconds, busy, threads, is_failure))
+        return self.sizes.pop(0)
+
+    def gave_up(self, now: float) -> None:
+        self.given_up += 1
+
+
+def with_sizer(pool: Pool, sizer: Says) -> Pool:
+    pool._sizer = sizer  # type: ignore[assignment]  # its place; what it decides is test_sizing's matter
+    return pool
+
+
+async def test_sizer_hears_of_each_call(
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    sizer = Says(None, None, None)
+    pool = with_sizer(make("p", threads=2, mode="adaptive", run_sync=threads), sizer)
+    await start(nursery, pool, 2)
+
+    async def fail() -> None:
+        with pytest.raises(HandlerTimeout):
+            await pool.run(divide, 1, 0, timeout=4)
+
+    nursery.start_soon(fail)
+    await trio.sleep(2)
+    await threads.end()
+    await trio.sleep(5)
+    assert sizer.given_up == 1
+    await threads.end()
+    await threads.end()
+    assert sizer.heard == [(2, 2, 2, False), (7, 2, 2, False), (5, 1, 2, True)]
+    assert pool.threads == 2
+
+
+async def test_adaptive_pool_takes_the_size_that_is_said(
+    threads: HeldThreads, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = with_sizer(make("p", threads=2, mode="adaptive", run_sync=threads), Says(5, 5, 6))
+    with caplog.at_level("INFO"):
+        for size in (5, 5, 6):
+            await start(nursery, pool)
+            await threads.end()
+            assert pool.threads == size
+    assert caplog.messages == ["pool p: now 5 threads"]  # a line a minute is enough
+
+
+async def test_observing_pool_keeps_its_size_and_says_the_other(
+    threads: HeldThreads, nursery: trio.Nursery, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = with_sizer(make("p", threads=20, mode="observe", run_sync=threads), Says(21, 40, 30, 41, 50))
+    with caplog.at_level("INFO"):
+        for _ in range(2):
+            await start(nursery, pool)
+            await threads.end()
+        await start(nursery, pool)
+        await threads.end()  # soon after: not said
+        await trio.sleep(60)
+        for _ in range(2):
+            await start(nursery, pool)
+            await threads.end()
+    assert pool.threads == 20
+    assert caplog.messages == [
+        "pool p: 20 threads, 40 would be right",
+        "pool p: 20 threads, 50 would be right",
+    ]
+
+
+async def test_pause_of_an_adaptive_pool_holds(threads: HeldThreads, nursery: trio.Nursery) -> None:
+    pool = with_sizer(make("p", threads=2, mode="adaptive", run_sync=threads), Says(5))
+    await start(nursery, pool)
+    pool.threads = 0
+    await threads.end()
+    assert pool.threads == 0

@@ -327,3 +327,30 @@ def test_a_count_below_one_is_wrong_usage() -> None:
     done = run_command("subscribe", "ws://127.0.0.1:1/ws", "/topic/x", "--count", "0")
     assert done.returncode == 2
     assert "expected 1 or more" in done.stderr
+
+
+def test_sighup_takes_new_sizes_and_refuses_what_cannot_be_used(tmp_path: Path) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[pools.client_inbound]\nthreads = 3\n")
+    with serving("--config", str(file), "--set", "log_level=info") as server:
+
+        def has(threads: int) -> bool:
+            text = http_status(f"{server.http_url}/metrics")[1]
+            return f'trio_stomp_pool_threads{{pool="client_inbound"}} {threads}\n' in text
+
+        def change(content: str, said: str) -> None:
+            file.write_text(content)
+            server.send_signal(signal.SIGHUP)
+            eventually(lambda: said in server.log(), f"{said!r} in the log")
+
+        assert has(3)
+        change(
+            'log_level = "debug"\n[pools.client_inbound]\nthreads = 0\n[stomp]\nbody = 1000\n',
+            "which take a restart: stomp.body",
+        )
+        assert "pools.client_inbound.threads: 0 instead of 3" in server.log()
+        assert has(0)
+        change("[pools.client_inbond]\nthreads = 5\n", "SIGHUP: nothing has changed: pools.client_inbond: ")
+        assert has(0)
+        change("[pools.client_inbound]\nthreads = 7\n", "SIGHUP: settings taken over\n")
+        assert has(7)

@@ -82,9 +82,8 @@ class LoopLag:
 
     async def run(self, interval: float) -> None:
         """Measure every ``interval`` seconds; never returns unless cancelled."""
-        due = trio.current_time()
         while True:
-            due = max(due + interval, trio.current_time())
+            due = trio.current_time() + interval
             await trio.sleep_until(due)
             self.histogram.record(max(trio.current_time() - due, 0.0))
 
