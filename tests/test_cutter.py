@@ -84,6 +84,17 @@ def test_a_close_is_held_apart_and_nothing_after_it_is_looked_at(step: int) -> N
     assert not made.passed
 
 
+@pytest.mark.parametrize("split", range(1, len(close_frame(1000, b"bye"))))
+def test_nothing_after_a_close_that_was_split_is_looked_at(split: int) -> None:
+    frame = close_frame(1000, b"bye")
+    made = cutter()
+    made.feed(frame[:split])
+    made.feed(frame[split:] + client_frame(b"late") + client_frame(b"?", PING))
+    assert made.items == [Passed.CLOSE]
+    assert made.close == frame
+    assert not made.passed
+
+
 def test_text_that_is_not_utf8_is_a_violation_and_ends_the_looking() -> None:
     made = fed(client_frame(b"good") + client_frame(b"\xff") + client_frame(b"more"))
     assert made.items == [b"good", Violation(1007, "a text message is not UTF-8")]
@@ -112,6 +123,46 @@ def test_empty_fragments_are_counted() -> None:
     assert fed(data).items[-1] == Violation(
         1008, "a message of more than 16 fragments", "websocket.fragments"
     )
+
+
+BROKEN = {
+    "not UTF-8": client_frame(b"\xff" * 20),
+    "too big": client_frame(b"x" * 70_000),
+    "too big in pieces": client_frame(b"x" * 600, final=False) + client_frame(b"x" * 600, 0),
+    "too big and not at its end": client_frame(b"x" * 1001, final=False) + client_frame(b"x" * 9, 0),
+    "fragments": client_frame(b"", final=False)
+    + client_frame(b"", 0, final=False) * 20
+    + client_frame(b"", 0),
+}
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 1000])
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+def test_after_a_broken_limit_frames_are_followed_to_the_close_and_dropped(broken: bytes, step: int) -> None:
+    parts = client_frame(b"a", final=False), client_frame(b"?", PING), client_frame(b"b", 0)
+    made = fed(broken, message_bytes=1000)
+    found, passed = [*made.items], bytes(made.passed)
+    assert isinstance(found[-1], Violation)
+    assert made.is_refused
+    made.size = 0
+    rest = client_frame(b"late") + b"".join(parts) + client_frame(b"y" * 70_000) + close_frame(1009)
+    for start in range(0, len(rest), step or len(rest)):
+        made.feed(rest[start : start + (step or len(rest))])
+    assert made.close == close_frame(1009)
+    assert made.items == found, "the Close comes behind the violation, where the session does not look"
+    assert (made.passed, made.size) == (passed, 0)
+
+
+def test_a_close_within_the_message_that_broke_a_limit_is_found() -> None:
+    made = fed(client_frame(b"x" * 2000, final=False) + close_frame(1001), message_bytes=1000)
+    assert made.close == close_frame(1001)
+
+
+def test_after_a_broken_limit_an_illegal_frame_ends_the_looking() -> None:
+    made = fed(client_frame(b"\xff") + client_frame(b"x", masked=False) + close_frame())
+    made.feed(close_frame())
+    assert len(made.items) == 1
+    assert (made.passed, made.close) == (b"", b"")
 
 
 @pytest.mark.parametrize(

@@ -382,6 +382,55 @@ async def test_a_message_that_grows_too_big_while_it_is_awaited(
         assert server.statistics().metrics.limit_hits["websocket.message"] == 1
 
 
+BROKEN = {
+    "too big": client_frame(b"x" * 70_000),
+    "too big in pieces": client_frame(b"\n" * 1500, final=False) + client_frame(b"\n" * 1500, 0),
+    "not UTF-8": client_frame(b"\xff"),
+    "fragments": client_frame(b"", final=False)
+    + client_frame(b"", 0, final=False) * 20
+    + client_frame(b"", 0),
+}
+
+
+@both_paths
+@pytest.mark.parametrize("broken", BROKEN.values(), ids=BROKEN)
+async def test_a_peer_that_broke_a_limit_and_answers_our_close_is_let_go_at_once(
+    broken: bytes, is_fast: bool, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, config(is_fast=is_fast, message=2000, fragments=9)) as server:
+        peer = await open_peer(server)
+        started = trio.current_time()
+        await peer.send(broken, send(b"late", "/nowhere"), client_frame(b"?", PING))
+        await peer.to_end()  # which answers the Close
+        assert peer.close_code in (1007, 1008, 1009)
+        assert await peer.wire.read_to_end() == b""
+        assert trio.current_time() == started
+        assert server.statistics().metrics.internal_errors == 0
+
+
+async def test_what_a_peer_sends_that_broke_a_limit_is_not_even_read_before_its_turn(
+    autojump_clock: MockClock,
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(message=2000)) as server, trio.open_nursery() as nursery:
+        ours, theirs = trio.testing.memory_stream_pair()
+        recording = Recording(theirs)
+        nursery.start_soon(server.server.serve_stream, recording, "test")
+        peer = Peer(ours)
+        await peer.connect()
+        await peer.send(send(b"", "/app/hold"), client_frame(b"x" * 70_000)[:100])
+        await wait_all_tasks_blocked()
+        before = sum(recording.read)
+        for _ in range(50):
+            await peer.send(b"x" * 1000)
+            await wait_all_tasks_blocked()
+        assert sum(recording.read) == before
+        held.gate.set()
+        await peer.to_end()
+        assert peer.close_code == 1009
+        nursery.cancel_scope.cancel()
+
+
 # The handshake.
 
 

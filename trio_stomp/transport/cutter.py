@@ -5,7 +5,8 @@ Rule 1: a frame is cut when it is final, masked, text or binary, complete in thi
 first byte to its last.
 Rule 2: for a data message that passes, a `PASSED` marker takes its place in the list before
 its bytes are given out; otherwise messages overtake each other.
-Rule 3: after a Close frame, or once we are closing, nothing is cut.
+Rule 3: after a Close frame nothing is looked at. Once we are closing, or a limit was broken,
+frame boundaries are followed to the Close, and everything else is dropped.
 Rule 4: what is illegal is not judged here: from the first illegal header on everything passes,
 and the library refuses it. Only what the library does not count is judged: UTF-8 of what was
 cut, a message's bytes, a message's fragments.
@@ -37,7 +38,7 @@ class Passed(enum.Enum):
 
 @attrs.frozen
 class Violation:
-    """The peer broke a limit that the library does not keep; nothing after it is looked at."""
+    """The peer broke a limit that the library does not keep; of what follows only a Close counts."""
 
     close_code: int
     reason: str
@@ -63,8 +64,9 @@ class FrameCutter:
         marks: how many of `items` are not messages.
         passed: what the library is to be given now; whoever takes it empties it.
         close: the peer's Close frame, once it is complete.
-        is_broken: a limit was broken within a message whose marker is in the list already: it
-            stands before the `Violation`, and its message never comes.
+        is_refused: a limit was broken: a `Violation` is the last of `items` for ever.
+        is_broken: it was broken within a message whose marker is in the list already: it stands
+            before the `Violation`, and its message never comes.
     """
 
     __slots__ = (
@@ -76,7 +78,7 @@ class FrameCutter:
         "_is_blind",
         "_is_control",
         "_is_cutting",
-        "_is_ours_closing",
+        "_is_dropping",
         "_left",
         "_message_frames",
         "_message_size",
@@ -84,6 +86,7 @@ class FrameCutter:
         "_sink",
         "close",
         "is_broken",
+        "is_refused",
         "items",
         "marks",
         "message_bytes",
@@ -98,6 +101,7 @@ class FrameCutter:
         self.marks = 0
         self.passed = bytearray()
         self.close = b""
+        self.is_refused = False
         self.is_broken = False
         self._is_cutting = is_cutting
         self._fragments = fragments
@@ -111,14 +115,14 @@ class FrameCutter:
         self._message_size = self._message_frames = 0
         self._discards = False  # nothing more is looked at
         self._is_blind = False  # everything passes: the library is to refuse it
-        self._is_ours_closing = False
+        self._is_dropping = False  # only what has begun, and a Close, still pass
 
     def stop(self) -> None:
         """We are closing: only frames already begun, and a Close, still pass.
 
         trio-websocket 0.12.2 dies of a ping that comes while it is closing.
         """
-        self._is_ours_closing = True
+        self._is_dropping = True
 
     @property
     def is_within(self) -> bool:
@@ -139,6 +143,8 @@ class FrameCutter:
         if self._left:
             at = min(self._left, end)
             self._pass_on(data[:at])
+            if self.close:
+                return
         while at < end:
             head = at + 2
             if head > end:
@@ -161,8 +167,7 @@ class FrameCutter:
                 is_minimal = True
             head += 4
             if second < 0x80 or not is_minimal:
-                self._is_blind = True
-                self.passed += data[at:]
+                self._give_up(data[at:])
                 return
             if head > end:
                 break
@@ -173,19 +178,19 @@ class FrameCutter:
                 and length < PLAIN_BYTES
                 and self._is_cutting
                 and not self._open
-                and not self._is_ours_closing
+                and not self._is_dropping
             ):
                 payload = unmask(data[head:stop], data[head - 4 : head])
+                at = stop
                 if first == 0x81 and not payload.isascii() and not _is_utf8(payload):
                     self._violate(1007, "a text message is not UTF-8")
-                    return
+                    continue
                 self.items.append(payload)
                 self.size += length
-                at = stop
                 continue
             sink = self._admit(first, length)
             if sink is None:
-                self._refuse(data[at:])
+                self._give_up(data[at:])
                 return
             self._sink = sink
             self._left = stop - at
@@ -197,7 +202,7 @@ class FrameCutter:
             self._header = data[at:]
 
     def _admit(self, first: int, length: int) -> bytearray | None:
-        """Where the bytes of a frame go that is not cut; None: no frame can follow (see `_is_blind`)."""
+        """Where the bytes of a frame go that is not cut; None: it is illegal."""
         opcode = first & 0x0F
         is_final = first >= 0x80
         is_control = self._is_control = opcode >= 8
@@ -208,13 +213,12 @@ class FrameCutter:
             or (is_control and (length > 125 or not is_final))
             or (not is_control and (opcode == 0) is not self._open)
         ):
-            self._is_blind = True
             return None
         if opcode == 8:
             return self._close
-        if self._is_ours_closing:
-            if not is_control:
-                self._open = not is_final
+        if not is_control:
+            self._open = not is_final
+        if self._is_dropping:
             return self._dropped
         if is_control:
             return self.passed
@@ -226,21 +230,23 @@ class FrameCutter:
             text = f"a message of more than {self.message_bytes} bytes"
             self.is_broken = not opcode
             self._violate(1009, text, "websocket.message")
-            return None
+            return self._dropped
         if self._message_frames > self._fragments:
             text = f"a message of more than {self._fragments} fragments"
             self.is_broken = True  # fragments are counted from the second on
             self._violate(1008, text, "websocket.fragments")
-            return None
+            return self._dropped
         if opcode:
             self.items.append(Passed.MESSAGE)
             self.marks += 1
-        self._open = not is_final
         return self.passed
 
-    def _refuse(self, rest: bytes) -> None:
-        """Give the library what it is to refuse; after a violation, drop it."""
-        if self._is_blind:
+    def _give_up(self, rest: bytes) -> None:
+        """No frame can follow an illegal one: the library is to refuse it, unless we have refused already."""
+        if self.is_refused:
+            self._discards = True
+        else:
+            self._is_blind = True
             self.passed += rest
 
     def _pass_on(self, piece: bytes) -> None:
@@ -252,16 +258,17 @@ class FrameCutter:
         elif self._sink is self._dropped:
             self._dropped.clear()
         elif self._sink is self._close and not self._left:
-            self.items.append(Passed.CLOSE)
-            self.marks += 1
+            if not self.is_refused:  # else the session looks at nothing more
+                self.items.append(Passed.CLOSE)
+                self.marks += 1
             self.close = bytes(self._close)
             self._discards = True
 
     def _violate(self, close_code: int, reason: str, limit: str | None = None) -> None:
-        """Nothing after this is looked at."""
+        """Nothing after this is given out, but for a Close."""
         self.items.append(Violation(close_code, reason, limit))
         self.marks += 1
-        self._discards = True
+        self.is_refused = self._is_dropping = True
 
 
 def unmask(payload: bytes, key: bytes) -> bytes:

@@ -283,6 +283,8 @@ class _LibraryStream(trio.abc.Stream):
                     close, cutter.close = cutter.close, b""
                     return close
                 await inbox.room()
+                if cutter.is_refused:  # all but a Close will be dropped: not for as long as a handler runs
+                    await self._released.wait()
                 data, self._rest = self._rest, b""
                 data = data or await self._wire.receive_some(max_bytes)
                 if not data:
