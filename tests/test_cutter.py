@@ -59,6 +59,7 @@ def test_a_ping_passes_at_once_between_cut_frames() -> None:
     made = fed(client_frame(b"A") + ping + client_frame(b"B"))
     assert made.items == [b"A", b"B"]
     assert made.passed == ping
+    assert made.size == 2, "a ping is answered at once: it takes no room"
 
 
 def test_large_frames_pass() -> None:

@@ -166,6 +166,78 @@ async def test_a_ping_in_the_read_that_fills_the_list_is_answered(
         held.gate.set()
 
 
+@both_paths
+async def test_pings_that_come_while_the_list_is_full_are_answered_however_long_a_handler_takes(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast, receive_ahead=1024)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        await peer.send(send(b"", "/app/hold"))
+        await wait_all_tasks_blocked()
+        await peer.send(*(send(b"%0100d" % n) for n in range(8)))
+        for minute in range(30):
+            await trio.sleep(60)
+            started = trio.current_time()
+            await peer.send(client_frame(b"%0100d" % minute, PING))
+            with trio.fail_after(10):
+                assert await peer.wire.frame() == Seen(PONG, b"%0100d" % minute)
+            assert trio.current_time() - started < 1
+        await peer.send(*(send(b"%0100d" % n) for n in range(8, 20)))
+        held.gate.set()
+        assert await bodies(peer, 20) == [b"%0100d" % n for n in range(20)]
+
+
+@both_paths
+async def test_reading_on_for_pings_keeps_no_more_than_twice_the_list_and_a_piece(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    ahead = 4096
+    settings = config(is_fast=is_fast, receive_ahead=ahead)
+    async with open_test_server(held.app, settings) as server, trio.open_nursery() as nursery:
+        ours, theirs = trio.testing.memory_stream_pair()
+        recording = Recording(theirs)
+        nursery.start_soon(server.server.serve_stream, recording, "test")
+        peer = Peer(ours)
+        await peer.connect()
+        await peer.subscribe("/topic/a")
+        await peer.send(send(b"", "/app/hold"))
+        await wait_all_tasks_blocked()
+        before = sum(recording.read)
+        frames = [send(b"%0900d" % n) for n in range(100)]
+        for frame in frames:
+            await peer.send(frame)
+            await trio.sleep(1)
+        assert 2 * ahead <= sum(recording.read) - before <= 2 * ahead + len(frames[0])
+        held.gate.set()
+        assert await bodies(peer, 100) == [b"%0900d" % n for n in range(100)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_reading_on_for_pings_is_slow_and_in_small_pieces(autojump_clock: MockClock) -> None:
+    """A ping is worth an answer, a flood of them is not worth the processor."""
+    held = Held()
+    settings = config(receive_ahead=1024)
+    async with open_test_server(held.app, settings) as server, trio.open_nursery() as nursery:
+        ours, theirs = trio.testing.memory_stream_pair()
+        recording = Recording(theirs)
+        nursery.start_soon(server.server.serve_stream, recording, "test")
+        peer = Peer(ours)
+        await peer.connect()
+        await peer.send(send(b"", "/app/hold"))
+        await wait_all_tasks_blocked()
+        await peer.send(send(b"x" * 1100))
+        await wait_all_tasks_blocked()
+        before = sum(recording.read)
+        await peer.send(client_frame(b"", PING) * 100_000)
+        await trio.sleep(1)
+        assert 0 < sum(recording.read) - before <= 11 * 4096
+        held.gate.set()
+        nursery.cancel_scope.cancel()
+
+
 # The peer's Close.
 
 

@@ -60,7 +60,7 @@ class FrameCutter:
 
     Attributes:
         items: cut messages and markers, in order; whoever takes them empties the list.
-        size: bytes of the messages in `items`, and of what has passed; whoever takes it sets it to 0.
+        size: bytes of the messages in `items`, and of data that has passed; whoever takes it sets it to 0.
         marks: how many of `items` are not messages.
         passed: what the library is to be given now; whoever takes it empties it.
         close: the peer's Close frame, once it is complete.
@@ -254,6 +254,8 @@ class FrameCutter:
         self._sink += piece
         self._left -= len(piece)
         if self._sink is self.passed:
+            if self._is_control:
+                return  # the library answers it at once: nothing is kept
             self.size += len(piece)
         elif self._sink is self._dropped:
             self._dropped.clear()

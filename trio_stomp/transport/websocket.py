@@ -31,6 +31,10 @@ from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 _OPCODE_CLOSE = 0x88
 _ITEM_BYTES = 48
 """What a message costs besides its bytes (33 of the object, 8 in the list): empty ones are not free."""
+_PATIENCE_SECONDS = 0.1
+"""How long a full list stops our reading before we look for pings behind it; clients give up after 20 s."""
+_PIECE_BYTES = 4096
+"""What is read then: 40 KiB a second, so that a flood of pings does not cost more than it is worth."""
 _FAREWELL_SECONDS = 1.0
 """What the sending of our Close may take at the very end; a socket that has room takes it at once."""
 
@@ -282,11 +286,11 @@ class _LibraryStream(trio.abc.Stream):
                         await self._released.wait()
                     close, cutter.close = cutter.close, b""
                     return close
-                await inbox.room()
+                size = await self._wait_for_room(max_bytes) if inbox.is_full else max_bytes
                 if cutter.is_refused:  # all but a Close will be dropped: not for as long as a handler runs
                     await self._released.wait()
                 data, self._rest = self._rest, b""
-                data = data or await self._wire.receive_some(max_bytes)
+                data = data or await self._wire.receive_some(size)
                 if not data:
                     self._note_end()
                     inbox.close()
@@ -297,6 +301,21 @@ class _LibraryStream(trio.abc.Stream):
             self._note_end()
             inbox.close()
             raise
+
+    async def _wait_for_room(self, max_bytes: int | None) -> int | None:
+        """Wait while the session's list is full, and return how much to read then.
+
+        A client whose handler takes long goes on asking by pings whether we are alive, so they are
+        looked for in small pieces. The data between them is kept as well, up to as much again.
+        """
+        inbox = self._inbox
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            await inbox.room()
+            return max_bytes
+        if inbox.weight >= 2 * self._config.receive_ahead:
+            await inbox.room()
+            return max_bytes
+        return _PIECE_BYTES
 
     def _hand_over(self) -> None:
         """Put what was cut and marked into the session's inbox, by its weight in memory."""
