@@ -2,7 +2,7 @@
 
 Rule 1: throughput is noisy by some percent, and a run may be hit by something else on the machine. So the
 best throughput is the mean of the runs near the highest (one lucky run does not set the bar), and a size
-that did badly once is not the end: those between it and the next good one are measured as well.
+that did badly once is not the end: more are measured around it.
 Rule 2: sizes measured more than once count with their mean.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import attrs
@@ -26,6 +26,9 @@ TOLERANCE: Final = 0.05
 
 NEAR_HIGHEST: Final = 0.07
 """Runs this near the highest make the best throughput: all that noise of 3 % either way may push apart."""
+
+DENT: Final = 0.08
+"""How far below its neighbours' line a run is not believed; noise of 3 % makes up to 6 % of that."""
 
 CLOSE_ENOUGH: Final = 1.1
 """Neighbouring sizes with this ratio are not told apart by their throughput."""
@@ -212,11 +215,29 @@ def next_size(
             return smallest.threads // 2
     if good is smallest:
         return None
-    below = max(size.threads for size in sizes if size.threads < good.threads)
-    if good.threads <= below * CLOSE_ENOUGH or good.threads - below == 1:
+    below = max(size.threads for size in _believable(sizes) if size.threads < good.threads)
+    if good.threads <= below * CLOSE_ENOUGH:
         return None
-    middle = round(math.sqrt(below * good.threads))
-    return min(max(middle, below + 1), good.threads - 1)
+    measured = {size.threads for size in sizes}
+    middle = math.sqrt(below * good.threads)
+    between = (size for size in range(below + 1, good.threads) if size not in measured)
+    return min(between, key=lambda size: abs(math.log(size / middle)), default=None)
+
+
+def _believable(sizes: Sequence[_Size]) -> Iterator[_Size]:
+    """Yield the sizes, less those far below the line between their neighbours.
+
+    One thread more never gives more than the one before it gave, so throughput has no dents: there
+    something else disturbed the run.
+    """
+    for index, size in enumerate(sizes):
+        if 0 < index < len(sizes) - 1:
+            before, after = sizes[index - 1], sizes[index + 1]
+            slope = (after.achieved - before.achieved) / (after.threads - before.threads)
+            expected = before.achieved + slope * (size.threads - before.threads)
+            if size.achieved < (1 - DENT) * expected:
+                continue
+        yield size
 
 
 def _most_threads() -> int:
