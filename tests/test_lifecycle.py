@@ -8,7 +8,7 @@ from peer import Gate, HeldRunner, Peer, ended, gated_peer, open_peer, run_pool_
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wire import Wire, handshake
 
-from trio_stomp import Message, ShutdownConfig, State, StompApp
+from trio_stomp import DrainConfig, Message, State, StompApp
 from trio_stomp.testing import open_test_server
 
 QUIET = without_heart_beats()
@@ -91,7 +91,7 @@ async def test_a_blocking_call_finishes_in_a_drain(autojump_clock: MockClock) ->
 
 async def test_the_deadline_cuts_what_does_not_end(autojump_clock: MockClock) -> None:
     app, _ = holding_app()
-    config = without_heart_beats(shutdown=ShutdownConfig(timeout=7))
+    config = without_heart_beats(drain=DrainConfig(delay=0, window=0, deadline=7))
     before = trio.lowlevel.current_statistics().tasks_living
     async with open_test_server(app, config) as server:
         peer = await open_peer(server)
@@ -101,7 +101,7 @@ async def test_the_deadline_cuts_what_does_not_end(autojump_clock: MockClock) ->
         assert not await server.server.drain()
         assert trio.current_time() - started == pytest.approx(7, abs=0.1)
         assert server.server.was_cut
-        assert server.statistics().metrics.limit_hits["shutdown.timeout"] == 1
+        assert server.statistics().metrics.limit_hits["drain.deadline"] == 1
     await wait_all_tasks_blocked()
     assert trio.lowlevel.current_statistics().tasks_living == before
 
@@ -109,7 +109,7 @@ async def test_the_deadline_cuts_what_does_not_end(autojump_clock: MockClock) ->
 async def test_a_client_that_does_not_read_does_not_hold_up_the_drain_beyond_its_deadline(
     autojump_clock: MockClock,
 ) -> None:
-    config = without_heart_beats(shutdown=ShutdownConfig(timeout=3))
+    config = without_heart_beats(drain=DrainConfig(delay=0, window=0, deadline=3))
     async with open_test_server(None, config) as server, gated_peer(server) as (peer, gate):
         await peer.subscribe("/topic/a")
         gate.shut()
