@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from wire import CLOSE, Wire, client_frame, close_frame
 
-from trio_stomp import ServerConfig, StompConfig
+from trio_stomp import DrainConfig, ServerConfig, StompConfig
 from trio_stomp.channels.pools import Pool, PoolDeclaration
 from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version, encode
 from trio_stomp.testing import TestServer
@@ -185,7 +185,8 @@ class HeldRunner:
 
 
 def without_heart_beats(**sections: Any) -> ServerConfig:
-    """A configuration whose sessions are silent when nothing is sent."""
+    """A configuration whose sessions are silent when nothing is sent, and all drained at once."""
+    sections.setdefault("drain", DrainConfig(delay=0, window=0))
     stomp_section = sections.pop("stomp", {})
     return ServerConfig(
         stomp=StompConfig(heart_beat_send=0, heart_beat_receive=0, **stomp_section), **sections

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from trio_stomp import StompApp
-from trio_stomp.cli import UsageError, load_app, main
+from trio_stomp.cli import main
+from trio_stomp.cli.usage import UsageError, load_app
 
 GOOD = """
 from trio_stomp import Message, StompApp

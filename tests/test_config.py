@@ -15,6 +15,7 @@ from trio_stomp.config import (
     SECTIONS,
     BrokerConfig,
     ClientConfig,
+    DrainConfig,
     HttpConfig,
     OutboxConfig,
     PoolConfig,
@@ -61,7 +62,7 @@ class TestSections:
 
     @pytest.mark.parametrize(("_name", "section"), ALL_SECTIONS)
     def test_every_bound_accepts_itself_and_refuses_what_is_beyond(self, _name: str, section: type) -> None:
-        needed: dict[str, object] = {"threads": 1} if section is PoolConfig else {}
+        needed: dict[str, object] = {"delay": 0, "window": 0} if section is DrainConfig else {}
         for attribute, about in settings_of(section):
             if about.low is not None:
                 section(**{**needed, attribute.name: about.low})
@@ -175,7 +176,10 @@ class TestLayers:
     ) -> None:
         section, _, key = name.rpartition(".")
         default = getattr(ServerConfig() if not section else getattr(ServerConfig(), section), key)
-        special = {"path": "/x", "log_level": "debug", "stomp.separator": ".", "static": {"/": "page"}}
+        special = {
+            **{"path": "/x", "log_level": "debug", "stomp.separator": ".", "static": {"/": "page"}},
+            **{"fd": 3, "reuse_port": True, "drain.deadline": 30.5},
+        }
         value = special.get(
             name, {int: 300, float: 3.5, bool: False, tuple: ("x", "y")}.get(type(default), "x")
         )

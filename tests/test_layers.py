@@ -128,8 +128,8 @@ def does_io_in_the_core(module: str, tree: ast.Module) -> Iterator[str]:
 
 
 def runs_the_loop(module: str, tree: ast.Module) -> Iterator[str]:
-    """trio.run stands only in cli.py: everybody else is a guest in the caller's loop."""
-    if module == "trio_stomp.cli":
+    """trio.run stands only in cli/: everybody else is a guest in the caller's loop."""
+    if top(module) == "cli":
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr == "run" and _name(node.value) == "trio":

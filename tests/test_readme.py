@@ -112,7 +112,7 @@ async def test_the_client_hears_itself(capsys: pytest.CaptureFixture[str]) -> No
         async with trio.open_nursery() as nursery:
             server = await nursery.start(serve, None, ServerConfig(port=0))
             await converse(server.url)
-            await server.drain()
+            await server.drain(delay=0, window=0)
     assert capsys.readouterr().out == '/topic/x {"text":"hello"}\n'
 
 
@@ -430,7 +430,7 @@ async def test_a_plain_broker_lets_anybody_do_anything(autojump_clock: MockClock
 
 def test_the_http_statuses_told_are_those_that_are_sent() -> None:
     told = set(re.findall(r"\b([45]\d\d)\b", section_of(ERRORS).rpartition("\n\n")[2]))
-    names = ("transport/http.py", "server/front.py", "server/lifecycle.py")
+    names = ("transport/http.py", "server/front.py", "server/admission.py")
     text = "".join((ROOT / "trio_stomp" / name).read_text(encoding="utf-8") for name in names)
     sent = set(re.findall(r"(?:HttpError|response)\(\s*([45]\d\d)", text))
     assert told - {"501"} == sent  # 501: h11's own hint for an unknown transfer-encoding

@@ -208,7 +208,7 @@ async def test_serve_tells_its_url_and_ends_when_drained_in_real_time() -> None:
     async with trio.open_nursery() as nursery:
         server = await nursery.start(serve, None, ServerConfig(port=0))
         assert server.url.startswith("ws://127.0.0.1:")
-        assert await server.drain()
+        assert await server.drain(delay=0, window=0)
 
 
 async def test_a_certificate_that_cannot_be_used_is_a_config_error_in_real_time() -> None:

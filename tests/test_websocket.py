@@ -12,7 +12,7 @@ from streams import Recording
 from trio.testing import MockClock, wait_all_tasks_blocked
 from wire import BINARY, CLOSE, PING, PONG, Seen, client_frame, close_frame, handshake
 
-from trio_stomp import Message, ServerConfig, StompApp, StompConfig, WebSocketConfig
+from trio_stomp import DrainConfig, Message, ServerConfig, StompApp, StompConfig, WebSocketConfig
 from trio_stomp.testing import open_test_server
 
 both_paths = pytest.mark.parametrize("is_fast", [True, False], ids=["fast path", "library only"])
@@ -21,6 +21,7 @@ both_paths = pytest.mark.parametrize("is_fast", [True, False], ids=["fast path",
 def config(*, is_fast: bool = True, heart_beat: float = 0.0, **websocket: object) -> ServerConfig:
     return ServerConfig(
         stomp=StompConfig(heart_beat_send=0, heart_beat_receive=heart_beat),
+        drain=DrainConfig(delay=0, window=0),
         websocket=WebSocketConfig(fast_path=is_fast, **websocket),  # type: ignore[arg-type]
     )
 

@@ -10,13 +10,14 @@ from trio_stomp.app.session import ConnectRequest, Session
 from trio_stomp.channels.pools import Pool, PoolStatistics
 from trio_stomp.client.client import Client, Subscription, open_client
 from trio_stomp.config import (
+    AcceptConfig,
     BrokerConfig,
     ClientConfig,
+    DrainConfig,
     HttpConfig,
     OutboxConfig,
     PoolConfig,
     ServerConfig,
-    ShutdownConfig,
     StatisticsConfig,
     StompConfig,
     WebSocketConfig,
@@ -50,6 +51,7 @@ from trio_stomp.stomp.frames import Version
 from trio_stomp.version import __version__
 
 __all__ = [
+    "AcceptConfig",
     "AccessDenied",
     "BrokerConfig",
     "Client",
@@ -61,6 +63,7 @@ __all__ = [
     "ConversionError",
     "Converter",
     "DestinationError",
+    "DrainConfig",
     "HandlerSignatureError",
     "HandlerTimeout",
     "HandshakeRefused",
@@ -84,7 +87,6 @@ __all__ = [
     "ServerError",
     "ServerStatistics",
     "Session",
-    "ShutdownConfig",
     "State",
     "StatisticsConfig",
     "StompApp",

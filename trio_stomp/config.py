@@ -342,13 +342,60 @@ class StatisticsConfig:
 
 
 @attrs.frozen(kw_only=True)
-class ShutdownConfig:
-    """How a server ends when it is asked to."""
+class DrainConfig:
+    """How a server ends when it is asked to: by SIGTERM, `trio-stomp drain` or `Server.drain`."""
 
-    timeout: float = _field(
-        10.0, "seconds", "time for sessions to end by themselves before they are cut",
-        """Docker kills 10 s after it asked, Kubernetes after 30.""",
+    delay: float = _field(
+        5.0, "seconds", "time from saying 503 on `/readyz` to refusing new connections",
+        """A load balancer goes on sending until it has noticed: HAProxy asks every 2 s and believes the third
+        answer, Kubernetes takes a few seconds to tell every node.""",
+        low=0,
+    )
+    window: float = _field(
+        20.0, "seconds", "time over which the sessions are closed, evenly spread",
+        """All at once, all would come back at once. 10,000 clients over 20 s are 500 handshakes a second,
+        which one other server can take.""",
+        low=0,
+    )
+    deadline: float = _field(
+        60.0, "seconds", "time from the start of the drain after which what is left is cut",
+        """Sessions see through what they have read; this long a handler may take. To be set below what the
+        process manager allows: Kubernetes kills after 30 s, systemd after 90 s, unless told otherwise.""",
         low=0, limit=True,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if self.deadline < self.delay + self.window:
+            raise ConfigError(
+                f"DrainConfig.deadline is {self.deadline:g} seconds, expected at least DrainConfig.delay and "
+                f"DrainConfig.window together, {self.delay + self.window:g}"
+            )
+
+
+@attrs.frozen(kw_only=True)
+class AcceptConfig:
+    """How many WebSocket connections are let in; the others get 503 with Retry-After."""
+
+    connections: int = _field(
+        20_000, "count", "WebSocket connections at once",
+        """About 30 KiB each: 600 MB. A server that runs out of memory loses all of them.""",
+        low=1, limit=True,
+    )
+    per_address: int = _field(
+        0, "count", "WebSocket connections at once from one address; 0: no limit",
+        """Off: behind a proxy, or a company's gateway, all have one address.""",
+        low=0, limit=True,
+    )
+    rate: float = _field(
+        0.0, "count", "new WebSocket connections per second, when they go on coming; 0: no limit",
+        """Off: the load balancer or the paced drain of the server before keeps the rate. A handshake takes
+        about 1 ms of CPU: 500 leave half a core to those who are connected.""",
+        low=0, limit=True,
+    )
+    burst: int = _field(
+        100, "count", "new WebSocket connections that `accept.rate` lets in at once",
+        """A page of a few tabs and a client's tries after a hiccup come together.""",
+        low=1,
     )
 
 
@@ -459,13 +506,28 @@ class ServerConfig:
         "info", "", "least severe log lines that are written: debug, info, warning, error",
         """One line for what an operator may want to know, none per message.""",
     )
+    fd: int | None = _field(
+        None, "", "file descriptor of a listening socket that was inherited, instead of an address",
+        """Whoever started us keeps the socket open, so that no connection is refused between two
+        generations; systemd hands over descriptor 3.""",
+        low=0,
+    )
+    reuse_port: bool = _field(
+        False, "", "whether other processes may listen on the same address and port (SO_REUSEPORT)",
+        """For two generations side by side; by default a port that is taken is an error.""",
+    )
+    admin_token: str | None = _field(
+        None, "", "what `POST /drain` asks for as a bearer token; none set: there is no `/drain`",
+        """Whoever reaches the port could stop the server; a signal needs rights on the machine.""",
+    )
     http: HttpConfig = attrs.field(factory=HttpConfig)
     stomp: StompConfig = attrs.field(factory=StompConfig)
     websocket: WebSocketConfig = attrs.field(factory=WebSocketConfig)
     outbox: OutboxConfig = attrs.field(factory=OutboxConfig)
     broker: BrokerConfig = attrs.field(factory=BrokerConfig)
     pools: Mapping[str, PoolConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
-    shutdown: ShutdownConfig = attrs.field(factory=ShutdownConfig)
+    drain: DrainConfig = attrs.field(factory=DrainConfig)
+    accept: AcceptConfig = attrs.field(factory=AcceptConfig)
     statistics: StatisticsConfig = attrs.field(factory=StatisticsConfig)
 
     def __attrs_post_init__(self) -> None:
@@ -490,7 +552,8 @@ SECTIONS: Final[tuple[tuple[str, type[Any]], ...]] = (
     ("websocket", WebSocketConfig),
     ("outbox", OutboxConfig),
     ("broker", BrokerConfig),
-    ("shutdown", ShutdownConfig),
+    ("drain", DrainConfig),
+    ("accept", AcceptConfig),
     ("statistics", StatisticsConfig),
 )
 """Name and class of each section of a server's config, as shown; a `PoolConfig` has no fixed name."""

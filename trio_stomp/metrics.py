@@ -83,6 +83,8 @@ class _Numbers:
     sessions_ended: int = _counter("Sessions that ended after they had reached CONNECTED.")
     connect_timeouts: int = _counter("WebSocket connections closed because no CONNECT came in time.")
     connects_refused: int = _counter("CONNECT frames refused by the application.")
+    sessions_drained: int = _counter("Sessions closed at their turn in a drain.")
+    sessions_cut: int = _counter("Sessions cut off by a drain's deadline.")
     heart_beats_sent: int = _counter("Heart-beats sent.")
     heart_beats_missed: int = _counter("Sessions ended because the peer was silent for too long.")
     # Traffic: the hot path.

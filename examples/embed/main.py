@@ -15,7 +15,7 @@ import signal
 import attrs
 import trio
 
-from trio_stomp import Server, ServerConfig, StompApp, serve
+from trio_stomp import DrainConfig, Server, ServerConfig, StompApp, serve
 
 app = StompApp()
 
@@ -38,9 +38,11 @@ async def tick(server: Server, every: float) -> None:
 
 async def main(port: int, every: float) -> None:
     """Run until SIGINT or SIGTERM."""
+    # No load balancer has to notice that we are going: no delay. The few clients are closed within a second.
+    config = ServerConfig(port=port, drain=DrainConfig(delay=0, window=1))
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as serving:
-            server: Server = await serving.start(serve, app, ServerConfig(port=port))
+            server: Server = await serving.start(serve, app, config)
             print(f"listening on {server.url}", flush=True)
             async with trio.open_nursery() as tasks:
                 tasks.start_soon(tick, server, every)

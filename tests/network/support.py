@@ -127,7 +127,8 @@ def serving(
     Unless the test has ended it, it gets SIGTERM at the end and must then end cleanly: with exit code 0 and
     without having logged an unexpected exception.
     """
-    command = ("-m", "trio_stomp", "serve", *arguments, "--port", str(port))
+    at_once = ("--set", "drain.delay=0", "--set", "drain.window=0")
+    command = ("-m", "trio_stomp", "serve", *at_once, *arguments, "--port", str(port))
     with _started(ServerProgram, command, environ) as server:
         found = _READY.search(server.line())
         assert found is not None, server.log()

@@ -7,6 +7,8 @@ Rule 2: HTTP is answered in every state; only upgrades are refused while drainin
 
 from __future__ import annotations
 
+import hmac
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 import attrs
 import trio
 
+from trio_stomp.server.admission import Admission
 from trio_stomp.server.core import Core
 from trio_stomp.server.lifecycle import Lifecycle, State
 from trio_stomp.server.session import Origin, SessionTask
@@ -52,6 +55,7 @@ class FrontDoor:
     def __init__(self, core: Core, lifecycle: Lifecycle) -> None:
         self._core = core
         self._lifecycle = lifecycle
+        self._admission = Admission(core.config.accept, core.metrics)
 
     async def serve(self, stream: trio.abc.Stream, remote: str) -> None:
         """Serve one connection until it ends; raises nothing but Cancelled.
@@ -59,11 +63,13 @@ class FrontDoor:
         Cancelling closes it at once.
         """
         core = self._core
+        is_in = False
         core.metrics.connections_opened += 1
         wire = WireStream(stream, write_timeout=core.config.outbox.write_timeout, metrics=core.metrics)
         try:
             upgrade = await self._receive(wire, remote)
             if upgrade is not None:
+                is_in = True
                 async with trio.open_nursery() as nursery:
                     transport = await accept_websocket(
                         nursery,
@@ -88,6 +94,8 @@ class FrontDoor:
             core.metrics.internal_errors += 1
             logger.exception("connection from %s: unexpected exception", remote)
         finally:
+            if is_in:
+                self._admission.leave(remote)
             core.metrics.connections_closed += 1
             with trio.CancelScope(shield=True):
                 await wire.abort()
@@ -110,19 +118,40 @@ class FrontDoor:
             await self._answer(wire, 408, response(408, text))
         if head is None:
             return None
+        if head.path == "/drain" and core.config.admin_token is not None:
+            await self._answer(wire, *self._drain(head, core.config.admin_token))
+            return None
         if head.path != core.config.path:
             await self._answer(wire, *await self._page(head))
             return None
         try:
             check_upgrade(head)
             check_origin(head, core.config.origins)
-            self._lifecycle.check_open()
+            if not self._lifecycle.is_open:
+                raise self._admission.refusal(f"the server is {self._lifecycle.state.value}")
+            self._admission.enter(remote)
         except HttpError as error:
             core.metrics.handshakes_refused[str(error.status)] += 1
             await self._answer(wire, error.status, error.response())
             return None
         origin = Origin(head.path, head.query, head.as_dict(), remote, choose_subprotocol(head))
         return Upgrade(head.raw, head.rest, origin)
+
+    def _drain(self, head: RequestHead, token: str) -> tuple[int, bytes]:
+        """What ``/drain`` answers: how far it is; POST starts it."""
+        given = (head.header("authorization") or "").encode("utf-8", "replace")
+        if not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            text = "expected 'Authorization: Bearer' with the admin_token\n"
+            return 401, response(401, text, headers=[("WWW-Authenticate", "Bearer")])
+        if head.method not in ("GET", "POST"):
+            text = f"method {head.method[:20]}, expected POST or GET\n"
+            return 405, response(405, text, headers=[("Allow", "GET, POST")])
+        status = 200
+        if head.method == "POST":
+            self._lifecycle.drain_requested.set()
+            status = 202
+        state = {"state": self._lifecycle.state.value, "sessions": len(self._lifecycle)}
+        return status, response(status, json.dumps(state) + "\n", content_type="application/json")
 
     async def _answer(self, wire: WireStream, status: int, answer: bytes) -> None:
         self._core.metrics.http_requests[str(status)] += 1

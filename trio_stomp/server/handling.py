@@ -21,7 +21,6 @@ from trio_stomp.app.compiled import CompiledApp
 from trio_stomp.app.routes import Reply, Route
 from trio_stomp.broker.commands import Answer, Publish, PublishToUser
 from trio_stomp.broker.simple import SimpleBroker
-from trio_stomp.broker.users import USER_PREFIX
 from trio_stomp.channels.pools import Pool
 from trio_stomp.errors import (
     AccessDenied,
@@ -190,7 +189,7 @@ class Handling:
             type(error).__name__ if code == "internal_error" else error,
             exc_info=error if is_unexpected else None,
         )
-        if _hears(session, ERROR_QUEUE):
+        if session.hears(ERROR_QUEUE):
             problem = {
                 "code": code,
                 "message": text,
@@ -229,16 +228,11 @@ class Handling:
                 for queue in route.send_to_user:
                     name = session.subscriber.user_name
                     self._broker.put(PublishToUser(name, queue, body, encoded | headers, session.id))
-                    is_told = is_told or _hears(session, queue)
+                    is_told = is_told or session.hears(queue)
         except Exception:
             logger.exception("session %s: the exception handler for %r failed", session.id, error)
             return False, False
         return True, is_told
-
-
-def _hears(session: SessionTask, queue: str) -> bool:
-    """Whether the session has subscribed to its own ``queue``."""
-    return USER_PREFIX + queue in session.protocol.subscriptions.values()
 
 
 def _told(error: Exception) -> tuple[str, str]:

@@ -1,21 +1,34 @@
-"""The server's states and its live sessions: starting, ready, draining, stopped."""
+"""The server's states and its live sessions: starting, ready, draining, stopped.
+
+Rule 1: a drain has steps, each with its time in `DrainConfig`: say 503 on ``/readyz``; after ``delay``
+refuse new sessions and tell those that live; close them in turn over ``window``; cut at ``deadline``.
+Rule 2: the turns are spread here, because clients don't spread their coming back: stompjs waits for 5 s,
+whoever it is.
+"""
 
 from __future__ import annotations
 
 import enum
+import json
 import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
 
+import attrs
 import trio
 
+from trio_stomp.config import DrainConfig
 from trio_stomp.metrics import Metrics
 from trio_stomp.server.session import SessionTask
-from trio_stomp.transport.http import HttpError
 
 logger = logging.getLogger("trio_stomp.server")
 
 GOING_AWAY = 1012
 """Close code of a drained session: "Service Restart" in IANA's registry; a client may come back."""
 _REASON = "the server is going away"
+
+SERVER_QUEUE = "/queue/server"
+"""Where a session subscribes, below ``/user``, to be told of the server's own events."""
 
 
 class State(enum.Enum):
@@ -31,17 +44,32 @@ class Lifecycle:
     """Which sessions live, and how they are brought to an end.
 
     Args:
-        timeout: seconds that sessions have for ending by themselves when draining.
+        chance: gives numbers from 0 to below 1, for the jitter of turns.
+
+    Attributes:
+        state: where the server is.
+        is_open: whether new sessions are welcome: when ready, and for the first ``delay`` of a drain.
+        was_cut: whether a drain's deadline cut sessions off.
+        drain_requested: set by whoever wants a drain and does not wait for it.
+        before_closing: awaited at the end of the delay, before new sessions are refused: a listening socket
+            that others share is emptied and closed there.
     """
 
-    def __init__(self, timeout: float, metrics: Metrics) -> None:
-        self._timeout = timeout
+    def __init__(
+        self, config: DrainConfig, metrics: Metrics, chance: Callable[[], float] = random.random
+    ) -> None:
+        self._config = config
         self._metrics = metrics
+        self._chance = chance
         self._sessions: dict[str, SessionTask] = {}
         self._stopped = trio.Event()
         self._empty = trio.Event()
+        self._turns_given = False
         self.state = State.STARTING
+        self.is_open = False
         self.was_cut = False
+        self.drain_requested = trio.Event()
+        self.before_closing: Callable[[], Awaitable[None]] | None = None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -51,23 +79,17 @@ class Lifecycle:
         if state is not self.state:
             self.state = state
             logger.info("server is %s", state.value)
+        if state is State.READY:
+            self.is_open = True
         if state is State.STOPPED:
+            self.is_open = False
             self._stopped.set()
-
-    def check_open(self) -> None:
-        """Return when new sessions are welcome.
-
-        Raises:
-            HttpError: 503 with Retry-After, while starting, draining or stopped.
-        """
-        if self.state is not State.READY:
-            raise HttpError(503, f"the server is {self.state.value}", [("Retry-After", "5")])
 
     def add(self, session: SessionTask) -> None:
         """Count a session as live, until `remove`."""
         self._sessions[session.id] = session
-        if self.state is not State.READY:  # the drain began while it shook hands, and has passed it by
-            session.stop(GOING_AWAY, _REASON)
+        if self._turns_given:  # it shook hands while the turns were given, and has none
+            session.stop(GOING_AWAY, _REASON, in_time=False)
 
     def remove(self, session: SessionTask) -> None:
         """It has ended."""
@@ -75,30 +97,74 @@ class Lifecycle:
         if not self._sessions:
             self._empty.set()
 
-    async def drain(self) -> bool:
-        """Let every session see through what it has read, then close it (1012).
+    async def drain(
+        self, *, delay: float | None = None, window: float | None = None, deadline: float | None = None
+    ) -> bool:
+        """Let every session see through what it has read, then close it (1012), each at its turn.
 
         Returns when all have ended or the time is up: whether all had ended. A second call waits
         for the first. Cancelling leaves the server draining.
+
+        Args:
+            delay, window, deadline: seconds, in place of the configuration's.
         """
         if self.state in (State.DRAINING, State.STOPPED):
             await self._stopped.wait()
             return not self.was_cut
+        given = {"delay": delay, "window": window, "deadline": deadline}
+        config = attrs.evolve(self._config, **{k: v for k, v in given.items() if v is not None})
         self.move_to(State.DRAINING)
-        with trio.move_on_after(self._timeout):
+        with trio.move_on_after(config.deadline):
+            await trio.sleep(config.delay)
+            if self.before_closing is not None:
+                await self.before_closing()
+            self.is_open = False
+            await self._close_in_turn(config.window)
             while self._sessions:
-                for session in list(self._sessions.values()):
-                    session.stop(GOING_AWAY, _REASON)
                 self._empty = trio.Event()
                 await self._empty.wait()
         left = len(self._sessions)
         if left:
             self.was_cut = True
-            self._metrics.limit("shutdown.timeout")
-            logger.warning("%d sessions did not end within %g seconds and are cut", left, self._timeout)
+            self._metrics.limit("drain.deadline")
+            self._metrics.sessions_cut += left
+            logger.warning(
+                "the drain's deadline of %g seconds cuts off %d sessions with %d running handlers",
+                config.deadline,
+                left,
+                self._metrics.handlers_running,
+            )
         self.move_to(State.STOPPED)
         return not left
+
+    async def drain_when_requested(self) -> None:
+        """Wait for `drain_requested`, then drain."""
+        await self.drain_requested.wait()
+        await self.drain()
 
     async def wait_stopped(self) -> None:
         """Return once a drain has come to its end."""
         await self._stopped.wait()
+
+    async def _close_in_turn(self, window: float) -> None:
+        """Tell every session when its turn is, then stop each at its turn."""
+        start = trio.current_time()
+        turns = list(zip(self._turns(window), self._sessions.values(), strict=True))
+        self._turns_given = True
+        if turns:
+            logger.info("closing %d sessions over %g seconds", len(turns), window)
+        for turn, session in turns:
+            if session.hears(SERVER_QUEUE):
+                event = {"event": "draining", "reconnect_after": round(turn, 3)}
+                session.tell(SERVER_QUEUE, json.dumps(event).encode())
+        for turn, session in turns:
+            await trio.sleep_until(start + turn)
+            if session.id in self._sessions:
+                self._metrics.sessions_drained += 1
+                session.stop(GOING_AWAY, _REASON, in_time=False)
+
+    def _turns(self, window: float) -> Iterator[float]:
+        """Seconds from now for each session: slots of equal length, somewhere within its slot each."""
+        slot = window / max(len(self._sessions), 1)
+        for place in range(len(self._sessions)):
+            yield (place + self._chance()) * slot

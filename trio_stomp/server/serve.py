@@ -6,23 +6,26 @@ import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
-from ipaddress import ip_address
-from typing import Any
 
 import trio
 
 from trio_stomp.app.application import StompApp
 from trio_stomp.channels.pools import Pool
 from trio_stomp.config import ServerConfig
-from trio_stomp.errors import ConfigError
 from trio_stomp.server.core import Core, Publisher
 from trio_stomp.server.front import FrontDoor
 from trio_stomp.server.lifecycle import Lifecycle, State
+from trio_stomp.server.listeners import (
+    Listener,
+    accepted_all,
+    close_at_once,
+    host_of,
+    open_listeners,
+    url_of,
+)
 from trio_stomp.server.statistics import ServerStatistics, report
 
 logger = logging.getLogger("trio_stomp.server")
-
-Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
 
 
 class Server:
@@ -34,6 +37,7 @@ class Server:
         self._front = FrontDoor(core, lifecycle)
         self.listeners: Sequence[Listener] = ()
         """What it listens on; empty for a server without sockets."""
+        self._url: str | None = None
 
     @property
     def config(self) -> ServerConfig:
@@ -62,13 +66,9 @@ class Server:
         Raises:
             RuntimeError: it has no listener.
         """
-        if not self.listeners:
+        if self._url is None:
             raise RuntimeError("this server does not listen on a socket")
-        listener = self.listeners[0]
-        is_tls = isinstance(listener, trio.SSLListener)
-        host, port = _address(listener)[:2]
-        shown = f"[{host}]" if ":" in host else host
-        return f"{'wss' if is_tls else 'ws'}://{shown}:{port}{self.config.path}"
+        return self._url
 
     def statistics(self) -> ServerStatistics:
         """A snapshot that later traffic does not change."""
@@ -85,6 +85,31 @@ class Server:
         """
         return self._core.reconfigure(config)
 
+    def accept_from(self, listeners: Sequence[Listener], nursery: trio.Nursery, *, is_shared: bool) -> None:
+        """Serve whoever connects, in tasks of ``nursery``, until it is cancelled.
+
+        Args:
+            is_shared: others listen on the same sockets: they are closed when a drain's delay is over, and
+                what waits in them is accepted before. Otherwise HTTP is answered to the end.
+        """
+        self.listeners = listeners
+        self._url = url_of(listeners[0], self.config.path)
+        accepting = trio.CancelScope()
+
+        async def accept() -> None:
+            with accepting:  # trio's loop goes on after EMFILE and its like
+                await trio.serve_listeners(self.serve_stream, list(listeners), handler_nursery=nursery)
+
+        async def hand_over() -> None:
+            await accepted_all(listeners)
+            # Nothing may be awaited from here on: who connects now would be lost with the socket.
+            accepting.cancel()
+            close_at_once(listeners)
+
+        nursery.start_soon(accept)
+        if is_shared:
+            self._lifecycle.before_closing = hand_over
+
     async def serve_stream(self, stream: trio.abc.Stream, remote: str = "") -> None:
         """Serve one connection until it ends, over any stream; raises nothing but Cancelled.
 
@@ -92,13 +117,19 @@ class Server:
         """
         await self._front.serve(stream, remote or _peer_of(stream))
 
-    async def drain(self) -> bool:
-        """End gracefully: no new sessions, every session sees through what it has read and closes.
+    async def drain(
+        self, *, delay: float | None = None, window: float | None = None, deadline: float | None = None
+    ) -> bool:
+        """End gracefully: no new sessions; each sees through what it has read, and closes at its turn.
 
-        Returns whether all had ended by themselves within ``shutdown.timeout`` seconds; `serve`
-        returns after it. Calling it again waits for the same end.
+        ``/readyz`` says 503 from now on; after ``delay`` seconds new sessions are refused, and those that
+        live are closed (1012) evenly over ``window`` seconds; what is left ``deadline`` seconds from now is
+        cut. The three are those of the configuration (``[drain]``) unless given here.
+
+        Returns whether all had ended by themselves; `serve` returns after it. Calling it again waits for the
+        same end. Cancelling leaves the server draining.
         """
-        return await self._lifecycle.drain()
+        return await self._lifecycle.drain(delay=delay, window=window, deadline=deadline)
 
     async def wait_stopped(self) -> None:
         """Return once a drain has come to its end."""
@@ -109,14 +140,14 @@ class Server:
 async def open_server(app: StompApp | None, config: ServerConfig | None = None) -> AsyncIterator[Server]:
     """Run lifespan, broker and heart-beats for as long as the context lasts; no sockets.
 
-    Give it connections with `Server.serve_stream`. On leaving it drains. ``app`` None is a plain
-    broker.
+    Give it connections with `Server.serve_stream`. On leaving it drains, without delay and all sessions at
+    once. ``app`` None is a plain broker.
 
     Raises:
         HandlerSignatureError: the app's handlers do not hold together.
     """
     core = Core(app, config or ServerConfig())
-    lifecycle = Lifecycle(core.config.shutdown.timeout, core.metrics)
+    lifecycle = Lifecycle(core.config.drain, core.metrics)
     async with contextlib.AsyncExitStack() as stack:
         if app is not None and core.app is not None:
             app.bind(Publisher(core))
@@ -126,6 +157,7 @@ async def open_server(app: StompApp | None, config: ServerConfig | None = None) 
             server = Server(core, lifecycle)
             nursery.start_soon(core.heart_beats.run)
             nursery.start_soon(core.broker.run)
+            nursery.start_soon(lifecycle.drain_when_requested)
             telling = core.config.statistics
             if telling.lag_interval:
                 nursery.start_soon(core.loop_lag.run, telling.lag_interval)
@@ -134,7 +166,7 @@ async def open_server(app: StompApp | None, config: ServerConfig | None = None) 
             lifecycle.move_to(State.READY)
             try:
                 yield server
-                await lifecycle.drain()
+                await lifecycle.drain(delay=0, window=0)
             finally:
                 lifecycle.move_to(State.STOPPED)
                 core.broker.inbox.close()
@@ -152,8 +184,8 @@ async def serve(
     """Serve an app (None: a plain broker) until it is cancelled or drained.
 
     ``server = await nursery.start(serve, app, config)`` gives the `Server` once it listens.
-    Without ``listeners`` it opens ``config.host`` and ``config.port``, with TLS when given an
-    ``ssl_context`` or when the configuration names a certificate. Cancelling closes every
+    Without ``listeners`` it opens ``config.host`` and ``config.port``, or takes ``config.fd``, with TLS when
+    given an ``ssl_context`` or when the configuration names a certificate. Cancelling closes every
     connection at once; `Server.drain` is the graceful way.
 
     Raises:
@@ -168,54 +200,17 @@ async def serve(
         for listener in listeners:
             stack.push_async_callback(listener.aclose)
         server = await stack.enter_async_context(open_server(app, config))
-        server.listeners = listeners
-        _warn_if_open_to_all(app, server)
+        _warn_if_open_to_all(app, listeners)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_accept, server, listeners)
+            server.accept_from(listeners, nursery, is_shared=config.fd is not None or config.reuse_port)
             task_status.started(server)
             await server.wait_stopped()
             nursery.cancel_scope.cancel()
 
 
-async def open_listeners(config: ServerConfig, ssl_context: ssl.SSLContext | None) -> Sequence[Listener]:
-    """Listen on the configured address.
-
-    Raises:
-        ConfigError: the certificate cannot be used.
-        OSError: the address cannot be listened on.
-    """
-    if ssl_context is None and config.tls_cert is not None:
-        ssl_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            ssl_context.load_cert_chain(config.tls_cert, config.tls_key)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"cannot use tls_cert {config.tls_cert!r} and tls_key: {error}") from error
-    if ssl_context is None:
-        return await trio.open_tcp_listeners(config.port, host=config.host)
-    return await trio.open_ssl_over_tcp_listeners(
-        config.port, ssl_context, host=config.host, https_compatible=True
-    )
-
-
-async def _accept(server: Server, listeners: Sequence[Listener]) -> None:
-    """Serve whoever connects; trio's loop goes on after EMFILE and its like."""
-    await trio.serve_listeners(server.serve_stream, list(listeners))
-
-
-def _address(listener: Listener) -> tuple[Any, ...]:
-    plain = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
-    assert isinstance(plain, trio.SocketListener)
-    address: tuple[Any, ...] = plain.socket.getsockname()
-    return address
-
-
-def _warn_if_open_to_all(app: StompApp | None, server: Server) -> None:
-    for listener in server.listeners:
-        host = _address(listener)[0]
-        try:
-            is_loopback = ip_address(host).is_loopback
-        except ValueError:  # a Unix socket
-            is_loopback = True
+def _warn_if_open_to_all(app: StompApp | None, listeners: Sequence[Listener]) -> None:
+    for listener in listeners:
+        host, is_loopback = host_of(listener)
         if not is_loopback and (app is None or not app.authenticates):
             logger.warning("listening on %s without on_connect: whoever reaches it may connect", host)
 

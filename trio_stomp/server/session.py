@@ -18,7 +18,8 @@ import attrs
 import trio
 
 from trio_stomp.app.session import ConnectRequest, Session
-from trio_stomp.broker.commands import Detach, Reply, Subscriber
+from trio_stomp.broker.commands import Detach, PublishToUser, Reply, Subscriber
+from trio_stomp.broker.users import USER_PREFIX
 from trio_stomp.channels.outbox import Outbox
 from trio_stomp.errors import ConnectRefused, RemoteProtocolError
 from trio_stomp.messages.message import User
@@ -55,11 +56,12 @@ class Origin:
 
 @attrs.frozen
 class _Ending:
-    """Why a session ends: the close code, and the ERROR that goes before it, if one does."""
+    """Why a session ends: close code, the ERROR before it if one goes, whether handlers must hurry."""
 
     code: int
     reason: str = ""
     error: RemoteProtocolError | None = None
+    in_time: bool = True
 
 
 class SessionTask:
@@ -152,9 +154,26 @@ class SessionTask:
 
     # What others may ask of a session.
 
-    def stop(self, code: int, reason: str = "") -> None:
-        """See through what has been read, then close with ``code``. Does not wait."""
-        self._end(_Ending(code, reason))
+    def hears(self, queue: str) -> bool:
+        """Whether it has subscribed to its own ``queue``, as ``/queue/errors``, below ``/user``."""
+        return USER_PREFIX + queue in self.protocol.subscriptions.values()
+
+    def stop(self, code: int, reason: str = "", *, in_time: bool = True) -> None:
+        """See through what has been read, then close with ``code``. Does not wait.
+
+        Args:
+            in_time: handlers in tasks of their own have ``stomp.linger`` seconds; False: as long as they
+                take, the caller sees to the end.
+        """
+        self._end(_Ending(code, reason, in_time=in_time))
+
+    def tell(self, queue: str, body: bytes) -> None:
+        """Send JSON to its own ``queue``, behind what is on its way to it."""
+        self._core.broker.put(
+            PublishToUser(
+                self.subscriber.user_name, queue, body, {"content-type": "application/json"}, self.id
+            )
+        )
 
     def start_handler(self, run: Callable[[], Awaitable[None]], *, stream_key: str | None = None) -> None:
         """Run something in a task of this session; the session ends after it.
@@ -203,7 +222,8 @@ class SessionTask:
             for key in list(self._streams):
                 self.stop_stream(key)
             if self._running:
-                self._start_lingering()
+                if ending.in_time:
+                    self._start_lingering()
                 self._all_done = trio.Event()
                 await self._all_done.wait()
         if self._scope.cancelled_caught:

@@ -1,0 +1,178 @@
+"""``trio-stomp serve`` and ``check``: an app, served or looked at."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from trio_stomp.app.application import StompApp
+from trio_stomp.app.routes import DEFAULT_POOL
+from trio_stomp.cli.usage import EXIT_FAILED, PASSCODE, Commands, UsageError, load_app
+from trio_stomp.config import LOG_LEVELS, ServerConfig
+from trio_stomp.errors import TrioStompError
+from trio_stomp.server.serve import Server, serve
+from trio_stomp.settings import load_config
+
+logger = logging.getLogger("trio_stomp.cli")
+
+_PATIENCE: Final = 10.0
+"""Seconds that sessions have for ending by themselves after SIGINT."""
+
+
+def add_commands(commands: Commands) -> None:
+    """Add ``serve`` and ``check``."""
+    serving = commands.add_parser(
+        "serve",
+        help="serve an app, or a plain broker",
+        description="Serve an app or, without MODULE:APP, a plain broker. Prints one line with its URL once "
+        "it listens. SIGTERM drains it (settings drain.*): sessions see through what they have read, and are "
+        "closed in turn. SIGINT does so without delay, all at once. A second signal ends it at once. SIGHUP "
+        "reads the settings anew: sizes of pools and the log level change at once, others take a restart. A "
+        "setting is taken from the options, else from the environment (as TRIO_STOMP_PORT), else from the "
+        "file of --config, else it has its default.",
+    )
+    serving.add_argument(
+        "app", nargs="?", metavar="MODULE:APP", help="module and name of the StompApp, as chat:app"
+    )
+    serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serving.add_argument("--port", help="port to listen on; 0 for a free one (default 8080)")
+    serving.add_argument("--path", help="path of the WebSocket endpoint (default /ws)")
+    serving.add_argument(
+        "--tls-cert", metavar="FILE", help="certificate chain (PEM); needs --tls-key; the URL is then wss://"
+    )
+    serving.add_argument("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
+    serving.add_argument(
+        "--fd", metavar="N", help="listen on an inherited socket instead: its file descriptor (systemd: 3)"
+    )
+    serving.add_argument(
+        "--reuse-port",
+        action="store_true",
+        help="let other processes listen on the same port, for two generations side by side",
+    )
+    serving.add_argument("--config", metavar="FILE", type=Path, help="file with settings (TOML)")
+    serving.add_argument(
+        "--origins",
+        metavar="ORIGIN,...",
+        help="origins besides the server's own whose pages may connect, as https://example.com; * for all",
+    )
+    serving.add_argument(
+        "--static", metavar="PREFIX=DIR,...", help="directories whose files are served, as /=page,/lib=js"
+    )
+    serving.add_argument(
+        "--log-level", metavar="LEVEL", help=f"least severe log lines: {', '.join(LOG_LEVELS)} (default info)"
+    )
+    serving.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting by its name, as outbox.bytes=1MiB; may be repeated",
+    )
+    serving.set_defaults(run=_serve)
+
+    checking = commands.add_parser(
+        "check",
+        help="show an app's routes, pools and rules",
+        description="Show an app's routes, pools and rules. Exit status 1 when a handler's parameters "
+        "cannot be filled or its routes contradict each other; every mistake is told.",
+    )
+    checking.add_argument("app", metavar="MODULE:APP", help="module and name of the StompApp, as chat:app")
+    checking.set_defaults(run=_check)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    config = _server_config(options)
+    logging.basicConfig(
+        level=config.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    app = None if options.app is None else load_app(options.app)
+    return trio.run(_serve_until_signalled, app, config, options)
+
+
+def _server_config(options: argparse.Namespace) -> ServerConfig:
+    """Put the settings together: the options, the environment and the file as it is now.
+
+    Raises:
+        ConfigError, UsageError: they cannot be used.
+    """
+    names = ("host", "port", "path", "tls_cert", "tls_key", "origins", "static", "log_level", "fd")
+    overrides: dict[str, object] = {name: getattr(options, name) for name in names}
+    overrides["reuse_port"] = True if options.reuse_port else None
+    for pair in options.set:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair!r}: expected NAME=VALUE")
+        overrides[name] = value
+    environ = {name: value for name, value in os.environ.items() if name != PASSCODE}
+    return load_config(file=options.config, environ=environ, overrides=overrides)
+
+
+async def _serve_until_signalled(
+    app: StompApp | None, config: ServerConfig, options: argparse.Namespace
+) -> int:
+    is_clean = False
+    with (
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
+        trio.open_signal_receiver(signal.SIGHUP) as hang_ups,
+    ):
+        async with trio.open_nursery() as nursery:
+            server: Server = await nursery.start(serve, app, config)
+            print(f"trio-stomp listening on {server.url}", flush=True)
+            nursery.start_soon(_drain_when_signalled, signals, server, nursery.cancel_scope)
+            nursery.start_soon(_reconfigure_when_signalled, hang_ups, server, options)
+            await server.wait_stopped()
+            is_clean = not server.was_cut
+            nursery.cancel_scope.cancel()
+    return 0 if is_clean else EXIT_FAILED
+
+
+async def _reconfigure_when_signalled(
+    signals: AsyncIterator[int], server: Server, options: argparse.Namespace
+) -> None:
+    """Read the settings anew at each SIGHUP; settings that cannot be used change nothing."""
+    async for _ in signals:
+        try:
+            config = _server_config(options)
+            ignored = server.reconfigure(config)
+        except TrioStompError as error:
+            logger.error("SIGHUP: nothing has changed: %s", error)  # noqa: TRY400  # the text says it all
+            continue
+        logging.getLogger().setLevel(config.log_level.upper())
+        restart = ", ".join(name for name in ignored if name != "log_level")
+        if restart:
+            logger.warning("SIGHUP: settings taken over, but for these, which take a restart: %s", restart)
+        else:
+            logger.info("SIGHUP: settings taken over")
+
+
+async def _drain_when_signalled(signals: AsyncIterator[int], server: Server, scope: trio.CancelScope) -> None:
+    is_draining = False
+    async with trio.open_nursery() as nursery:
+        async for number in signals:
+            if is_draining:
+                logger.warning("stopped at once: %d sessions are cut off", server.statistics().sessions)
+                scope.cancel()
+                return
+            is_draining = True
+            drain = server.drain
+            if number == signal.SIGINT:  # a person at a terminal waits for it
+                deadline = min(_PATIENCE, server.config.drain.deadline)
+                drain = partial(drain, delay=0, window=0, deadline=deadline)
+            nursery.start_soon(drain)
+
+
+def _check(options: argparse.Namespace) -> int:
+    app = load_app(options.app).compile()
+    print(app.describe(DEFAULT_POOL))
+    return 0

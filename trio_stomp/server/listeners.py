@@ -1,0 +1,120 @@
+"""Listening sockets: opened, inherited or shared with another process; given up without losing anybody."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+import trio
+import trio.lowlevel
+
+from trio_stomp.config import ServerConfig
+from trio_stomp.errors import ConfigError
+
+Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
+
+_PATIENCE = 1.0
+"""Seconds for accepting what waits in a socket that is given up: a full backlog takes a tenth of that."""
+
+
+async def open_listeners(config: ServerConfig, ssl_context: ssl.SSLContext | None) -> Sequence[Listener]:
+    """Listen on the configured address, or on the socket that was inherited.
+
+    Raises:
+        ConfigError: the certificate or the inherited descriptor cannot be used.
+        OSError: the address cannot be listened on.
+    """
+    if ssl_context is None and config.tls_cert is not None:
+        ssl_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        try:
+            ssl_context.load_cert_chain(config.tls_cert, config.tls_key)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"cannot use tls_cert {config.tls_cert!r} and tls_key: {error}") from error
+    if config.fd is not None:
+        listeners = [_inherited(config.fd)]
+    elif config.reuse_port:
+        listeners = await _open_shared(config.host, config.port)
+    else:
+        listeners = await trio.open_tcp_listeners(config.port, host=config.host)
+    if ssl_context is None:
+        return listeners
+    return [trio.SSLListener(listener, ssl_context, https_compatible=True) for listener in listeners]
+
+
+def _inherited(fd: int) -> trio.SocketListener:
+    try:
+        plain = socket.socket(fileno=fd)
+    except OSError as error:
+        raise ConfigError(f"fd is {fd}, expected a listening socket: {error.strerror}") from error
+    try:
+        return trio.SocketListener(trio.socket.from_stdlib_socket(plain))
+    except (OSError, ValueError) as error:
+        plain.detach()  # not ours to close
+        raise ConfigError(f"fd is {fd}, expected a listening socket: {error}") from error
+
+
+async def _open_shared(host: str, port: int) -> list[trio.SocketListener]:
+    """As `trio.open_tcp_listeners`, with SO_REUSEPORT, which trio has no option for."""
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ConfigError("reuse_port is set, but this system has no SO_REUSEPORT")
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    opened: list[trio.SocketListener] = []
+    try:
+        for family, kind, protocol, _, address in found:
+            plain = trio.socket.socket(family, kind, protocol)
+            try:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                if family == socket.AF_INET6:
+                    plain.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                await plain.bind(address)
+                plain.listen(65535)  # as trio: the system takes what it can
+                opened.append(trio.SocketListener(plain))
+            except BaseException:
+                plain.close()
+                raise
+    except BaseException:
+        close_at_once(opened)
+        raise
+    return opened
+
+
+def _socket_of(listener: Listener) -> trio.socket.SocketType:
+    plain = listener.transport_listener if isinstance(listener, trio.SSLListener) else listener
+    assert isinstance(plain, trio.SocketListener)
+    return plain.socket
+
+
+def url_of(listener: Listener, path: str) -> str:
+    """Return its WebSocket endpoint, as ``ws://127.0.0.1:8080/ws``; ``ws+unix:`` and a Unix socket's file."""
+    scheme = "wss" if isinstance(listener, trio.SSLListener) else "ws"
+    address = _socket_of(listener).getsockname()
+    if not isinstance(address, tuple):
+        return f"{scheme}+unix:{address}:{path}"
+    host, port = address[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
+
+
+def host_of(listener: Listener) -> tuple[str, bool]:
+    """Return the address it listens on, and whether only this machine reaches it."""
+    address = _socket_of(listener).getsockname()
+    if not isinstance(address, tuple):
+        return str(address), True
+    return address[0], ip_address(address[0]).is_loopback
+
+
+async def accepted_all(listeners: Sequence[Listener]) -> None:
+    """Return when nobody waits in the sockets' backlogs, which another task empties."""
+    sockets = [_socket_of(listener) for listener in listeners]
+    with trio.move_on_after(_PATIENCE):
+        while select.select(sockets, (), (), 0)[0]:
+            await trio.lowlevel.checkpoint()
+
+
+def close_at_once(listeners: Sequence[Listener]) -> None:
+    """Close the sockets, without a checkpoint."""
+    for listener in listeners:
+        _socket_of(listener).close()
