@@ -356,6 +356,68 @@ def test_the_refusal_of_a_body_holds_the_frame_whose_body_it_is() -> None:
     assert error.frame == Frame("SEND", {"receipt": "r", "content-length": "11"})
 
 
+UNREADABLE = {
+    "no colon": b"x",
+    "no name": b":x",
+    "undefined escape": b"x:\\t",
+    "bare CR": b"x:a\rb",
+    "not UTF-8": b"x:\xff",
+    "content-length": b"content-length:x",
+}
+
+
+@in_any_pieces
+@pytest.mark.parametrize("line", UNREADABLE.values(), ids=UNREADABLE)
+def test_a_head_that_cannot_be_read_tells_the_receipt_that_stands_anywhere_in_it_row85(
+    line: bytes, cut: Cut
+) -> None:
+    for lines in (
+        (b"receipt:a\\cb", line),
+        (line, b"receipt:a\\cb"),
+        (b"y:z", line, b"receipt:a\\cb", b"receipt:2"),
+    ):
+        for end in (b"\n", b"\r\n"):
+            frame = refusal(end.join((b"SEND", *lines, b"", b"\0")), cut).frame
+            assert frame is not None
+            assert (frame.command, frame.headers["receipt"]) == ("SEND", "a:b")
+
+
+@in_any_pieces
+@pytest.mark.parametrize(
+    "line", [b"x:a\0b", b"x:" + b"y" * 50, b"x:y\nx:y\nx:y\nx:y"], ids=["NUL", "long", "many"]
+)
+def test_a_head_that_is_not_read_to_its_end_tells_the_receipt_that_stood_before_row85(
+    line: bytes, cut: Cut
+) -> None:
+    frame = refusal(b"SEND\nreceipt:r\n" + line + b"\n\n\0", cut, limits=LIMITS).frame
+    assert frame == Frame("SEND", {"receipt": "r"})
+    assert refusal(b"SEND\n" + line + b"\nreceipt:r\n\n\0", cut, limits=LIMITS).frame is None
+
+
+@in_any_pieces
+@pytest.mark.parametrize(
+    "receipt", [b"receipt:\\t", b"receipt:a\rb", b"receipt:\xff", b"receipt", b"receipts:r", b""]
+)
+def test_a_receipt_that_cannot_be_read_is_not_told(receipt: bytes, cut: Cut) -> None:
+    assert refusal(b"SEND\nx\n" + receipt + b"\n\n\0", cut).frame is None
+
+
+@in_any_pieces
+def test_a_connect_that_cannot_be_read_has_no_receipt_row35(cut: Cut) -> None:
+    assert refusal(b"CONNECT\nreceipt:r\nx\n\n\0", cut).frame is None
+
+
+@pytest.mark.parametrize(
+    ("version", "line", "told"),
+    [(V1_0, b"receipt:a\\tb", "a\\tb"), (V1_1, b"receipt:a\rb\r", "a\rb\r"), (V1_1, b"receipt:a\\cb", "a:b")],
+)
+def test_the_receipt_of_a_head_that_cannot_be_read_is_read_as_the_version_does(
+    version: Version, line: bytes, told: str
+) -> None:
+    frame = refusal(b"SEND\nx\n" + line + b"\n\n\0", version=version).frame
+    assert frame == Frame("SEND", {"receipt": told})
+
+
 # Between frames.
 
 

@@ -9,6 +9,7 @@ Rule 4: a limit is checked as soon as it can be known, before what exceeds it is
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import re
 from collections.abc import Mapping
@@ -220,7 +221,7 @@ class FrameDecoder:
         self._at = 0  # where the frame starts that is being read
         self._looked = 0  # how far its head, or its body, has been searched
         self._sought = 0  # up to where a blank line was sought that the frames there did not end with
-        self._line = 0  # where the line starts that is being read
+        self._line = 0  # where the line starts that is being read, or the blank one after the head
         self._lines = 0  # how many lines of its head are complete
         self._frame: Frame | None = None  # its head, once that is complete
         self._body_at = 0
@@ -259,6 +260,8 @@ class FrameDecoder:
             return self._next()
         except RemoteProtocolError as error:
             self._error = error
+            if error.frame is None:
+                error.frame = self._quote()
             self._data = b""  # nothing of it is needed any more
             self._at = 0
             raise
@@ -279,6 +282,7 @@ class FrameDecoder:
                     head = data[at:stop]
                     if b"\r" not in head and b"\0" not in head:
                         self.examined += stop + 2 - at
+                        self._line = stop + 1
                         self._read_head(head)
                         self._body_at = self._looked = stop + 2
                         return self._finish()
@@ -374,8 +378,6 @@ class FrameDecoder:
             raise RemoteProtocolError(f"unknown command {_shown(command.encode())}")
         if len(lines) - 1 > self.limits.headers:
             raise self._too_many_headers()
-        if "\0" in text:
-            raise RemoteProtocolError("a header has a NUL in it")
         unescapes = _UNESCAPES[version] if "\\" in text and command not in UNESCAPED else None
         headers: dict[str, str] = {}
         del lines[0]
@@ -392,6 +394,29 @@ class FrameDecoder:
         self._frame = Frame(command, headers)
         length = headers.get("content-length")
         self._length = None if length is None else self._read_length(length)
+
+    def _quote(self) -> Frame | None:
+        """What an ERROR has to know of a head that was refused: command and receipt, if they can be read.
+
+        STOMP 1.2, ERROR: "If the error is related to a specific frame sent from the client, the server
+        SHOULD add additional headers", ``receipt-id`` among them.
+        """
+        first, *lines = bytes(self._data[self._at : self._line]).split(b"\n")
+        command = first.removesuffix(b"\r").decode("latin-1")
+        if command not in _COMMANDS or command in UNESCAPED:  # which have no receipt
+            return None
+        for line in lines[: self.limits.headers]:
+            if line.startswith(b"receipt:"):
+                with contextlib.suppress(UnicodeDecodeError, RemoteProtocolError):
+                    return Frame(command, {"receipt": self._read_value(line[8:].decode())})
+        return None
+
+    def _read_value(self, text: str) -> str:
+        if self.version is Version.V1_2:
+            text = text.removesuffix("\r")
+            if "\r" in text:
+                raise RemoteProtocolError("a header has a bare CR in it (STOMP 1.2 escapes it)")
+        return text if self.version is Version.V1_0 else _unescape(text, _UNESCAPES[self.version])
 
     def _read_length(self, text: str) -> int:
         if _DIGITS.match(text) is None:
