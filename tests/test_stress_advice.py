@@ -358,8 +358,8 @@ def test_run_without_trouble_has_no_warnings() -> None:
             {"corrected": a_latency(count=9999)},
             "9,999 requests are too few for p99.9, which needs 10,000: offer more, or for longer.",
         ),
-        ({"lost": 3}, "3 requests were lost: nobody will answer them."),
-        ({"duplicates": 2}, "2 answers came more than once."),
+        ({"lost": 3}, "3 of 20,000 requests got lost: nobody will answer them."),
+        ({"duplicates": 2}, "there were 2 duplicate answers."),
         ({"disconnects": 4}, "the server ended 4 of 200 connections."),
         (
             {"unanswered": 7},
@@ -395,7 +395,7 @@ def test_what_is_not_known_or_just_right_is_not_doubted(changes: dict[str, Any])
 def test_a_warning_that_many_runs_share_is_given_once() -> None:
     runs = [a_run(threads, lost=threads) for threads in (2, 4, 8)]
     assert warnings(runs) == (
-        "payments=8: 8 requests were lost: nobody will answer them (and in payments=2, payments=4).",
+        "payments=8: 8 of 20,000 requests got lost: nobody will answer them (and in payments=2, payments=4).",
     )
     (text,) = warnings([a_run(threads, lost=1) for threads in range(1, 8)])
     assert text.endswith("(and in payments=1, payments=2, payments=3, payments=4 and 2 more).")

@@ -362,11 +362,13 @@ def _few_requests(run: Run) -> str | None:
 
 
 def _lost(run: Run) -> str | None:
-    return None if not run.lost else f"{units.count(run.lost)} requests were lost: nobody will answer them"
+    if not run.lost:
+        return None
+    return f"{units.count(run.lost)} of {units.count(run.sent)} requests got lost: nobody will answer them"
 
 
 def _duplicates(run: Run) -> str | None:
-    return None if not run.duplicates else f"{units.count(run.duplicates)} answers came more than once"
+    return None if not run.duplicates else f"there were {units.count(run.duplicates)} duplicate answers"
 
 
 def _disconnects(run: Run) -> str | None:
