@@ -151,6 +151,22 @@ def test_a_run_has_no_verdict_and_no_mark() -> None:
     assert "Result\n" not in report_text(report)
 
 
+@pytest.mark.parametrize(
+    ("goal", "text"),
+    [
+        ("p99<250ms", "meets p99<250ms."),
+        (
+            "p99<1ms,lost<1,cpu<0.1",
+            "misses the target: p99 38.0 ms, not p99<1ms; cpu 0.20 cores, not cpu<0.1.",
+        ),
+        ("p42<1parsec", ""),
+        (None, ""),
+    ],
+)
+def test_verdict_of_a_run_is_about_the_target(goal: str | None, text: str) -> None:
+    assert verdict(attrs.evolve(a_report([a_run()], kind="run"), goal=goal)) == text
+
+
 def test_errors_are_counted_by_kind_over_all_runs() -> None:
     report = a_report(
         [
@@ -161,7 +177,7 @@ def test_errors_are_counted_by_kind_over_all_runs() -> None:
     )
     assert failure_lines(report) == (
         "17 times overloaded (in 2 of 3 runs, most in 8)",
-        "1 times timeout (in 1 of 3 runs, most in 4)",
+        "once timeout (in 1 of 3 runs, most in 4)",
     )
     assert failure_lines(a_report([a_run(failures=(("timeout", 3),))])) == ("3 times timeout",)
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from trio_stomp.errors import ConfigError
 from trio_stomp.stress import units
 from trio_stomp.stress.advice import busy_threads, littles_law
+from trio_stomp.stress.criteria import Criterion, meets, misses, parse_criteria
 from trio_stomp.stress.results import Report, Run, Split
 
 if TYPE_CHECKING:
@@ -178,11 +180,32 @@ def verdict(report: Report) -> str:
         found = report.recommendation
         return f"{units.count(found.threads)} threads for {plain(found.pool)}: {found.reason}"
     if report.breaking_point is None:
-        return ""
+        is_met = meets_goal(report)
+        if is_met is None:
+            return ""
+        missed = [phrase for run in report.runs for phrase in misses(goal_of(report), run)]
+        return f"meets {report.goal}." if is_met else f"misses the target: {'; '.join(missed)}."
     point = report.breaking_point
     holds = "no rate holds" if point.holds is None else f"{units.rate(point.holds)} holds"
     breaks = "nothing broke" if point.breaks is None else f"{units.rate(point.breaks)} does not"
     return f"{holds}, {breaks}: {plain(point.reason)}."
+
+
+def goal_of(report: Report) -> tuple[Criterion, ...]:
+    """Return the target's criteria; none when another version wrote some that are not known here."""
+    try:
+        return () if report.goal is None else parse_criteria(report.goal)
+    except ConfigError:
+        return ()
+
+
+def meets_goal(report: Report) -> bool | None:
+    """Return whether what was found meets the target; None without one, and for a ramp: it goes beyond."""
+    if report.recommendation is not None:
+        return report.recommendation.meets_target
+    if report.kind == "run" and report.runs and goal_of(report):
+        return all(meets(goal_of(report), run) for run in report.runs)
+    return None
 
 
 def failure_lines(report: Report) -> tuple[str, ...]:
@@ -198,7 +221,8 @@ def failure_lines(report: Report) -> tuple[str, ...]:
         where = (
             "" if len(report.runs) == 1 else f" (in {len(here)} of {len(report.runs)} runs, most in {most})"
         )
-        lines.append(f"{units.count(sum(here.values()))} times {text}{where}")
+        count = sum(here.values())
+        lines.append(f"{'once' if count == 1 else f'{units.count(count)} times'} {text}{where}")
     return tuple(lines)
 
 
