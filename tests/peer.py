@@ -12,7 +12,8 @@ from wire import CLOSE, Wire, client_frame, close_frame
 
 from trio_stomp import DrainConfig, ServerConfig, StompConfig
 from trio_stomp.channels.pools import Pool, PoolDeclaration
-from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version, encode
+from trio_stomp.stomp.decoding import FrameDecoder
+from trio_stomp.stomp.frames import Frame, Limits, Version, encode
 from trio_stomp.testing import TestServer
 
 _LONG = 3600

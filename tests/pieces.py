@@ -10,7 +10,8 @@ from typing import Protocol
 import pytest
 
 from trio_stomp.errors import RemoteProtocolError
-from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version
+from trio_stomp.stomp.decoding import FrameDecoder
+from trio_stomp.stomp.frames import Frame, Limits, Version
 
 Cut = Callable[[bytes], list[bytes]]
 

@@ -6,7 +6,8 @@ import pytest
 
 from trio_stomp.broker.commands import Encoding
 from trio_stomp.broker.delivery import RESERVED, Delivery, opening
-from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version
+from trio_stomp.stomp.decoding import FrameDecoder
+from trio_stomp.stomp.frames import Frame, Limits, Version
 
 ALL = tuple(Version)
 

@@ -28,7 +28,8 @@ from trio_stomp.broker.simple import SimpleBroker
 from trio_stomp.channels.outbox import Outbox
 from trio_stomp.config import BrokerConfig, OutboxConfig
 from trio_stomp.metrics import Metrics
-from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version
+from trio_stomp.stomp.decoding import FrameDecoder
+from trio_stomp.stomp.frames import Frame, Limits, Version
 from trio_stomp.testing import open_test_server
 
 

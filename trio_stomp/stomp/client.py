@@ -16,7 +16,8 @@ from types import MappingProxyType
 from typing import Final
 
 from trio_stomp.errors import LocalProtocolError, RemoteProtocolError
-from trio_stomp.stomp.frames import Frame, FrameDecoder, Limits, Version, encode
+from trio_stomp.stomp.decoding import FrameDecoder
+from trio_stomp.stomp.frames import Frame, Limits, Version, encode
 from trio_stomp.stomp.protocol import ACK_MODES, SUPPORTED, HeartBeat, State, read_heart_beat
 
 _NEEDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(

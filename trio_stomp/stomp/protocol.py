@@ -18,10 +18,10 @@ from typing import Final
 import attrs
 
 from trio_stomp.errors import LocalProtocolError, RemoteProtocolError
+from trio_stomp.stomp.decoding import FrameDecoder
 from trio_stomp.stomp.frames import (
     CLIENT_COMMANDS,
     Frame,
-    FrameDecoder,
     Limits,
     Version,
     encode,
