@@ -1,4 +1,4 @@
-"""The command line: ``trio-stomp serve | check | drain | send | subscribe``.
+"""The command line: ``trio-stomp serve | check | stress | drain | send | subscribe``.
 
 Rule 1: exit status 0 done, 1 failed, 2 wrong usage; what went wrong is one line on standard error.
 Rule 2: what a command is asked for goes to standard output, the log to standard error.
@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from trio_stomp.cli import draining, messaging, serving
+from trio_stomp.cli import draining, messaging, serving, stressing
 from trio_stomp.cli.usage import EXIT_FAILED, EXIT_USAGE, UsageError
 from trio_stomp.errors import TrioStompError
 from trio_stomp.version import __version__
@@ -22,7 +22,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. ``arguments`` are the process's by default."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(stressing.joined(sys.argv[1:] if arguments is None else arguments))
     try:
         status: int = options.run(options)
     except UsageError as error:
@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"trio-stomp {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     serving.add_commands(commands)
+    stressing.add_commands(commands)
     draining.add_commands(commands)
     messaging.add_commands(commands)
     return parser

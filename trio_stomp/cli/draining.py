@@ -107,7 +107,7 @@ def _ask(url: str, token: str, method: str) -> bytes:
             content: bytes = response.read()
             return content
     except urllib.error.HTTPError as error:
-        if error.code == 404:
+        if error.code in (404, 405):
             raise OSError(f"{url}: the server has no admin_token, or is no trio-stomp") from error
         if error.code == 401:
             raise OSError(f"{url}: this is not the server's admin_token") from error

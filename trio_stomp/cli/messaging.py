@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 import trio
 
-from trio_stomp.cli.usage import PASSCODE, Commands, count
+from trio_stomp.cli.usage import PASSCODE, Commands, count, guess_content_type, read_body
 from trio_stomp.client.client import Client, open_client
 
 
@@ -69,8 +67,8 @@ def _passcode(options: argparse.Namespace) -> str | None:
 
 
 def _send(options: argparse.Namespace) -> int:
-    body = _body(options.body)
-    content_type = options.content_type or _guess_content_type(body)
+    body = read_body(options.body)
+    content_type = options.content_type or guess_content_type(body)
 
     async def run() -> None:
         async with open_client(options.url, login=options.login, passcode=_passcode(options)) as client:
@@ -112,21 +110,3 @@ async def _for_each(
     async with trio.open_nursery() as nursery:
         for destination in destinations:
             nursery.start_soon(show, destination, nursery.cancel_scope)
-
-
-def _body(text: str | None) -> bytes:
-    if text is None:
-        return b""
-    if text == "-":
-        return sys.stdin.buffer.read()
-    if text.startswith("@"):
-        return Path(text[1:]).read_bytes()
-    return text.encode()
-
-
-def _guess_content_type(body: bytes) -> str:
-    try:
-        json.loads(body)
-    except ValueError:
-        return "text/plain;charset=utf-8"
-    return "application/json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import TypeAlias
@@ -57,3 +58,27 @@ def count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError(f"{count} messages, expected 1 or more")
     return count
+
+
+def read_body(text: str | None) -> bytes:
+    """A body as the command line names it: text, ``@FILE``, ``-`` for standard input; None: empty.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    if text is None:
+        return b""
+    if text == "-":
+        return sys.stdin.buffer.read()
+    if text.startswith("@"):
+        return Path(text[1:]).read_bytes()
+    return text.encode()
+
+
+def guess_content_type(body: bytes) -> str:
+    """JSON when it is JSON, else text."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return "text/plain;charset=utf-8"
+    return "application/json"
