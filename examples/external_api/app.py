@@ -192,5 +192,7 @@ async def run_stand_in() -> AsyncIterator[str]:
         first_line = await process.stdout.receive_some()  # "listening on http://127.0.0.1:40000\n"
         if not first_line:
             await trio.sleep_forever()  # it has failed, and run_process is about to say so
-        yield first_line.decode().split()[-1]
+        url = first_line.decode().split()[-1]
+        logger.info("EXTERNAL_API_URL is not set: api.py stands in for the API, at %s", url)
+        yield url
         nursery.cancel_scope.cancel()  # sends it SIGTERM, then waits for its end
