@@ -98,10 +98,9 @@ class Session:
             request.tally.answered(request.k, at, self._last_answer)
         elif replies:
             request.tally.answered(request.k, replies[0], self._last_answer)
-            self._duplicates(request.tally, len(replies) - 1)
+            request.tally.duplicate(len(replies) - 1)
         else:
-            request.tally.failure(f"RECEIPT without a MESSAGE on {self._reply}")
-            request.tally.lost(request.k)
+            request.tally.lost(request.k, f"RECEIPT without a MESSAGE on {self._reply}")
         self._last_answer = at
 
     def _error(self, number: int | None, frame: Frame, at: float, tally: Tally | None) -> None:
@@ -110,7 +109,7 @@ class Session:
         if request is not None:
             code, text = _told(frame)
             request.tally.refused(request.k, at, code, text)
-            self._duplicates(request.tally, len(replies))
+            request.tally.duplicate(len(replies))
             self._last_answer = at
 
     def _in_order(self, at: float, tally: Tally | None) -> None:
@@ -120,7 +119,7 @@ class Session:
             self._last_answer = at
 
     def _answer(self, number: int | None, tally: Tally | None, answers: int) -> _Request | None:
-        """Take the request out; without one, so many answers are one too many each."""
+        """Return the request and forget it; without one, so many answers are each one too many."""
         request = None if number is None else self._open.pop(number, None)
         if request is None:
             if tally is not None:
@@ -128,10 +127,6 @@ class Session:
         elif number is not None:
             self._newest_answered = max(self._newest_answered, number)
         return request
-
-    def _duplicates(self, tally: Tally, count: int) -> None:
-        if count:
-            tally.duplicate(count)
 
 
 def _number(text: str) -> int | None:

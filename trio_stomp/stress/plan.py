@@ -174,6 +174,8 @@ class Plan:
         parts = urlsplit(self.target)
         if parts.scheme not in ("ws", "wss") or not parts.hostname:
             raise ConfigError(f"target {self.target!r}, expected ws://HOST:PORT/PATH, wss://… or MODULE:APP")
+        if "@" in parts.netloc:
+            raise ConfigError(f"target with a user in front of {parts.hostname}, expected login and passcode")
         for what, given in (("a sweep", self.sweep), ("a settings file", self.config)):
             if given is not None:
                 raise ConfigError(

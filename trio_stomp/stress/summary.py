@@ -56,8 +56,8 @@ def make_run(measured: Measured, *, label: str, pool: str | None = None, threads
 def _split(measured: Measured, raw: Latency) -> Split | None:
     """Return where the answered requests' time went.
 
-    Pool and call are means over the answers that came between the two readings of the server's numbers,
-    the others over the answered requests of the run, so that their sum may exceed the mean latency. Then
+    Pool and call are means over the requests served between the two readings of the server's numbers, the
+    others over the answered requests of the run, so that their sum may exceed the mean latency. Then
     ``rest`` is 0 and the excess is taken from ``session``, which counts the way back of the answer
     before, next from ``pool``, last from ``call``: so the parts add up to the mean.
     """
@@ -86,13 +86,13 @@ def _less(part: float, excess: float) -> tuple[float, float]:
 
 
 def _per_answer(measured: Measured, name: str) -> float | None:
-    """Return how much a sum has grown for each answer that came meanwhile."""
+    """Return how much a sum has grown for each request that was served meanwhile, in vain or not."""
     first, last = measured.first, measured.last
     if first is None or last is None:
         return None
     total = grown(name, first.sample, last.sample)
-    answers = last.arrived - first.arrived
-    return None if total is None or not answers else total / answers
+    served = last.served - first.served
+    return None if total is None or not served else total / served
 
 
 def _server_use(measured: Measured) -> ServerUse | None:
@@ -107,7 +107,7 @@ def _server_use(measured: Measured) -> ServerUse | None:
     lag_p99 = quantile(_LAG, 0.99, first.sample, last.sample)
     if cpu is None or rss is None or lag_sum is None or not lag_count or lag_p99 is None:
         return None
-    answers = last.arrived - first.arrived
+    answers = last.answers - first.answers
     return ServerUse(
         cpu=cpu / (last.at - first.at),
         cpu_per_message=cpu / answers if answers else 0.0,

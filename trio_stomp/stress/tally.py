@@ -42,6 +42,7 @@ class Tally:
         duplicates, disconnects: as in `Run`.
         session_wait: seconds that answered requests waited for earlier ones of their session, all together.
         arrived: answers that have come in the measured time.
+        answers, served: answers that have come at any time; with those that say that a handler failed.
     """
 
     def __init__(self, schedule: Schedule, on_complete: Callable[[], None] = lambda: None) -> None:
@@ -50,8 +51,11 @@ class Tally:
         self.disconnects = 0
         self.session_wait = 0.0
         self.arrived = 0
+        self.answers = 0
+        self.served = 0
         self._on_complete = on_complete
         self._left = schedule.count
+        self._unsent = 0
         self._state = bytearray(schedule.count)
         # 8 bytes a time: a million requests take 17 MB.
         self._sent_at = array("d", [math.nan]) * schedule.count
@@ -72,16 +76,18 @@ class Tally:
                 self._move(k, _OPEN)
             self._sent_at[k] = at
 
-    def unsent(self, k: int, why: str) -> None:
-        """Request ``k`` will never be sent."""
+    def unsent(self, k: int) -> None:
+        """Request ``k`` will never be sent: its connection has ended."""
         if k >= 0 and self._closed_at is None:
-            self.failure(f"not sent: {why}")
+            self._unsent += 1
             self._is_done()
 
     def answered(self, k: int, at: float, previous: float) -> None:
         """Request ``k`` got what was asked of it; ``previous`` is when its session's last answer came."""
         if self._closed_at is not None:
             return
+        self.answers += 1
+        self.served += 1
         begin = self.schedule.begin
         if begin <= at < self.schedule.end:
             self.arrived += 1
@@ -91,14 +97,17 @@ class Tally:
 
     def refused(self, k: int, at: float, code: str, text: str) -> None:
         """Request ``k`` was answered with an error; its code ``overloaded`` makes it a rejected one."""
+        if self._closed_at is not None:
+            return
         is_overload = code == "overloaded"
-        if self._closed_at is None and k >= 0 and self._end(k, _REJECTED if is_overload else _FAILED, at):
+        self.served += not is_overload
+        if k >= 0 and self._end(k, _REJECTED if is_overload else _FAILED, at):
             self.failure(f"{code}: {text}" if text else code)
 
-    def lost(self, k: int) -> None:
-        """Nobody will answer request ``k``."""
-        if self._closed_at is None and k >= 0:
-            self._end(k, _LOST, math.nan)
+    def lost(self, k: int, why: str = "") -> None:
+        """Nobody will answer request ``k``; ``why``, when nothing else tells it."""
+        if self._closed_at is None and k >= 0 and self._end(k, _LOST, math.nan) and why:
+            self.failure(why)
 
     def duplicate(self, count: int = 1) -> None:
         """Answers came beyond the first."""
@@ -111,15 +120,19 @@ class Tally:
             self.disconnects += 1
             self.failure(text)
 
-    def failure(self, text: str) -> None:
+    def failure(self, text: str, count: int = 1) -> None:
         """Something went wrong that has a text."""
         text = text[:_TEXT_LENGTH]
         if text not in self._failures and len(self._failures) >= KINDS:
             text = OTHERS
-        self._failures[text] += 1
+        self._failures[text] += count
 
     def close(self, at: float) -> None:
         """The wait is over: what is open now stays unanswered, at this age."""
+        if self._unsent:
+            self.failure("not sent: the connection had ended", self._unsent)
+        if stuck := self._counts[_UNSENT] - self._unsent:
+            self.failure("not sent: the connection took no more bytes", stuck)
         self._closed_at = at
 
     def _end(self, k: int, state: int, at: float) -> bool:
