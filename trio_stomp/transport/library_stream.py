@@ -1,0 +1,224 @@
+"""The stream that trio-websocket reads and writes: the wire, less what the session takes itself.
+
+Rule 1: the library is given a checked head, then nothing until it has accepted.
+Rule 2: what is cut out of a read goes to the session's inbox before the library gets its share.
+Rule 3: a full inbox stops the reading, but for a little, slowly, in search of pings.
+Rule 4: the peer's Close is given out when all before it has been seen through, under a deadline.
+Rule 5: it does not close without a Close frame having gone out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+from wsproto.frame_protocol import FrameProtocol
+
+from trio_stomp.channels.inbox import Inbox
+from trio_stomp.config import WebSocketConfig
+from trio_stomp.transport.cutter import FrameCutter, Item
+from trio_stomp.transport.flag import Flag
+from trio_stomp.transport.stream import WireStream
+
+_OPCODE_CLOSE = 0x88
+_ITEM_BYTES = 48
+"""What a message costs besides its bytes (33 of the object, 8 in the list): empty ones are not free."""
+_PATIENCE_SECONDS = 0.1
+"""How long a full list stops our reading before we look for pings behind it; clients give up after 20 s."""
+_PIECE_BYTES = 4096
+"""What is read then: 40 KiB a second, so that a flood of pings does not cost more than it is worth."""
+
+
+class LibraryStream(trio.abc.Stream):
+    """What trio-websocket takes for its connection.
+
+    Attributes:
+        accepted: set once the 101 is out.
+        closed: set once the connection is closed, or the library has given it up.
+        on_end: called once when nothing more comes in.
+        waiting: the session's wait for the library's next message, while it waits.
+    """
+
+    __slots__ = (
+        "_close_sent",
+        "_closed_with",
+        "_config",
+        "_cutter",
+        "_head",
+        "_inbox",
+        "_is_closing",
+        "_released",
+        "_rest",
+        "_wire",
+        "accepted",
+        "closed",
+        "on_end",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        wire: WireStream,
+        cutter: FrameCutter,
+        inbox: Inbox[Item],
+        head: bytes,
+        rest: bytes,
+        config: WebSocketConfig,
+    ) -> None:
+        self._wire = wire
+        self._cutter = cutter
+        self._inbox = inbox
+        self._head = head
+        self._rest = rest
+        self._config = config
+        self._released = Flag()
+        self._close_sent = False
+        self._is_closing = False
+        self._closed_with: Callable[[], int | None] = _not_closed
+        self.accepted = Flag()
+        self.closed = Flag()
+        self.on_end: Callable[[], None] | None = None
+        self.waiting: trio.CancelScope | None = None
+
+    def accept(self, closed_with: Callable[[], int | None]) -> None:
+        """The library has answered with 101: it may have what comes after the head.
+
+        ``closed_with`` tells with which code it has closed, None while it has not.
+        """
+        self._closed_with = closed_with
+        self.accepted.set()
+
+    def release(self) -> None:
+        """Everything before the peer's Close has been seen through: the library may have it."""
+        self._released.set()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """The library's share of the stream; everything else goes to the session's inbox."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        await self.accepted.wait()
+        cutter, inbox = self._cutter, self._inbox
+        try:
+            while True:
+                if cutter.passed:
+                    data = bytes(cutter.passed)
+                    cutter.passed.clear()
+                    return data
+                if cutter.close:
+                    self._note_end()
+                    with trio.move_on_after(self._config.close_timeout):
+                        await self._released.wait()
+                    close, cutter.close = cutter.close, b""
+                    return close
+                size = await self._wait_for_room(max_bytes) if inbox.is_full else max_bytes
+                if cutter.is_refused:  # all but a Close will be dropped: not for as long as a handler runs
+                    await self._released.wait()
+                data, self._rest = self._rest, b""
+                data = data or await self._wire.receive_some(size)
+                if not data:
+                    self._note_end()
+                    inbox.close()
+                    return b""
+                cutter.feed(data)
+                self._hand_over()
+        except BaseException:
+            self._note_end()
+            inbox.close()
+            raise
+
+    async def _wait_for_room(self, max_bytes: int | None) -> int | None:
+        """Wait while the session's list is full, and return how much to read then.
+
+        A client whose handler takes long goes on asking by pings whether we are alive, so they are
+        looked for in small pieces. The data between them is kept as well, up to as much again.
+        """
+        inbox = self._inbox
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            await inbox.room()
+            return max_bytes
+        if inbox.weight >= 2 * self._config.receive_ahead:
+            await inbox.room()
+            return max_bytes
+        return _PIECE_BYTES
+
+    def _hand_over(self) -> None:
+        """Put what was cut and marked into the session's inbox, by its weight in memory."""
+        cutter, inbox = self._cutter, self._inbox
+        if inbox.is_closed:
+            cutter.items = []  # nobody will look at them
+            if not cutter.is_within:
+                cutter.stop()  # nor at what would fill the library's queue
+        elif cutter.items:
+            inbox.extend(cutter.items, cutter.size + _ITEM_BYTES * len(cutter.items))
+            cutter.items = []
+            if cutter.is_broken:
+                self.check_waiting()
+        elif len(inbox):
+            # More of a passing message whose marker waits there. (Once the marker was taken the
+            # message is bounded by its own limit, and the session may be waiting for just that.)
+            inbox.weight += cutter.size
+        cutter.size = 0
+
+    def check_waiting(self) -> None:
+        """Wake the session if it waits in vain for the library's next message.
+
+        Either a limit was broken within that message, whose violation is the one mark left, or
+        the session is to end and the rest of the message has not come.
+        """
+        cutter = self._cutter
+        if self.waiting is not None and (
+            (cutter.is_broken and cutter.marks == 1)
+            or (self._inbox.is_closed and cutter.is_within and not cutter.marks)
+        ):
+            self.waiting.cancel()
+
+    def _note_end(self) -> None:
+        on_end, self.on_end = self.on_end, None
+        if on_end is not None:
+            on_end()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """The library's writes: the 101, pongs, Close frames."""
+        if self.accepted.is_set and data and data[0] == _OPCODE_CLOSE:
+            self._close_sent = True
+        try:
+            await self._wire.send_all(data)
+        except trio.BrokenResourceError:
+            self.closed.set()  # the library gives up then, without closing
+            raise
+
+    async def say_goodbye(self, code: int) -> None:
+        """Send a Close frame if none has gone out; never fails, and sends none into a lost or torn stream."""
+        if self._close_sent or not self.accepted.is_set or self._wire.is_torn:
+            return
+        self._close_sent = True
+        try:
+            await self._wire.send_all(FrameProtocol(client=False, extensions=[]).close(code))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self.closed.set()  # lost: nobody to say it to
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """As trio's."""
+        await self._wire.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close, after a Close frame if the library forgot it (bad UTF-8, an illegal frame)."""
+        self._inbox.close()
+        if self._is_closing:  # the library's reader and its aclose() both come here
+            await self.closed.wait()
+            return
+        self._is_closing = True
+        try:
+            code = self._closed_with()
+            if code in (1002, 1007):
+                await self.say_goodbye(code)
+            await self._wire.aclose_gently(self._config.close_timeout)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # lost: nothing to say goodbye to
+        finally:
+            self.closed.set()
+
+
+def _not_closed() -> None:
+    """Before there is anything to close."""
