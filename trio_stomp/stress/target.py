@@ -24,7 +24,7 @@ START_TIMEOUT: Final = 30.0
 """Seconds from the process's start to its line; apps that load models or warm caches take some."""
 _READY: Final = b"trio-stomp listening on "
 _PATIENCE: Final = 3.0
-"""Seconds for the graceful end (SIGTERM), again for the hurried one (a second SIGTERM), then SIGKILL."""
+"""Seconds for the end without delay (SIGINT), again for the one at once (a second signal), then SIGKILL."""
 _SHORT: Final = 0.5
 """Seconds for what should be there at once."""
 _KEPT: Final = 4096
@@ -135,7 +135,7 @@ class _Server:
         """End the process, if it runs, and read what it still says; takes some seconds at the most."""
         process = self._process
         async with trio.open_nursery() as nursery:
-            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
                 if process.poll() is not None:
                     break
                 process.send_signal(number)
