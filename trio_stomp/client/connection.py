@@ -7,7 +7,7 @@ never breaks the stream.  Rule 2: when the connection ends, everybody who waits 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import trio
@@ -39,7 +39,6 @@ class Connection:
         self._receipts: dict[str, trio.Event] = {}
         self._receipt_count = 0
         self._sinks: dict[str, trio.MemorySendChannel[Frame]] = {}
-        self._ended = trio.Event()
         self._welcome = trio.Event()
         self._is_closing = False
 
@@ -66,8 +65,9 @@ class Connection:
             ConnectionLost: it hung up.
         """
         await self.put(frame)
-        await self._wait(self._welcome)
-        assert self.connected is not None
+        await self._welcome.wait()
+        if self.connected is None:
+            raise self._why()
         return self.connected
 
     async def put(self, frame: bytes) -> None:
@@ -100,7 +100,7 @@ class Connection:
         try:
             yield receipt
         finally:
-            del self._receipts[receipt]
+            self._receipts.pop(receipt, None)
 
     async def wait_receipt(self, receipt: str) -> None:
         """Wait for the RECEIPT that answers ``receipt``, an expected one.
@@ -109,8 +109,13 @@ class Connection:
             ReceiptTimeout: none came within ``receipt_timeout`` seconds.
             TrioStompError: the connection ended before.
         """
+        event = self._receipts.get(receipt)
+        if event is None:  # it has come already
+            return
         with trio.move_on_after(self._config.receipt_timeout):
-            await self._wait(self._receipts[receipt])
+            await event.wait()
+            if receipt in self._receipts:  # the end of the connection has set it
+                raise self._why()
             return
         raise ReceiptTimeout(f"no RECEIPT within {self._config.receipt_timeout:g} seconds")
 
@@ -139,16 +144,6 @@ class Connection:
                 pass  # it ended first: closed is closed
         await self._transport.aclose()
 
-    async def _wait(self, event: trio.Event) -> None:
-        """Wait for ``event`` or the connection's end, whichever is first."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_then, self._ended.wait, nursery.cancel_scope.cancel)
-            await event.wait()
-            nursery.cancel_scope.cancel()
-        if not event.is_set():
-            assert self.failure is not None
-            raise self.failure
-
     def _why(self) -> TrioStompError:
         return ConnectionLost("connection lost") if self.failure is None else self.failure
 
@@ -167,7 +162,7 @@ class Connection:
                     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # unsubscribed
                         await sink.send(frame)
             case "RECEIPT":
-                event = self._receipts.get(frame.headers["receipt-id"])
+                event = self._receipts.pop(frame.headers["receipt-id"], None)
                 if event is not None:
                     event.set()
             case "CONNECTED":
@@ -187,6 +182,8 @@ class Connection:
 
     async def _beat(self) -> None:
         await self._welcome.wait()
+        if self.connected is None:
+            return
         beat, wire = self.protocol.heart_beat, self._transport.wire
         every = beat.send * _EARLY or math.inf
         allowed = beat.receive * self._config.heart_beat_tolerance or math.inf
@@ -211,12 +208,9 @@ class Connection:
         if isinstance(error, RemoteProtocolError):
             self.protocol.close()
         self.failure = error
-        self._ended.set()
+        self._welcome.set()
+        for event in self._receipts.values():
+            event.set()
         self._queued.close()
         for key in list(self._sinks):
             self.close_sink(key)
-
-
-async def _then(wait: Callable[[], object], act: Callable[[], None]) -> None:
-    await wait()  # type: ignore[misc]  # an async function; mypy sees the bound method's object
-    act()
