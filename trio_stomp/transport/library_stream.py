@@ -40,6 +40,7 @@ class LibraryStream(trio.abc.Stream):
     """
 
     __slots__ = (
+        "_close_received",
         "_close_sent",
         "_closed_with",
         "_config",
@@ -73,6 +74,7 @@ class LibraryStream(trio.abc.Stream):
         self._config = config
         self._released = Flag()
         self._close_sent = False
+        self._close_received = False
         self._is_closing = False
         self._closed_with: Callable[[], int | None] = _not_closed
         self.accepted = Flag()
@@ -110,6 +112,7 @@ class LibraryStream(trio.abc.Stream):
                     with trio.move_on_after(self._config.close_timeout):
                         await self._released.wait()
                     close, cutter.close = cutter.close, b""
+                    self._close_received = True
                     return close
                 size = await self._wait_for_room(max_bytes) if inbox.is_full else max_bytes
                 if cutter.is_refused:  # all but a Close will be dropped: not for as long as a handler runs
@@ -213,7 +216,12 @@ class LibraryStream(trio.abc.Stream):
             code = self._closed_with()
             if code in (1002, 1007):
                 await self.say_goodbye(code)
-            await self._wire.aclose_gently(self._config.close_timeout)
+            if self._close_received:
+                # "After both sending and receiving a Close message … the server MUST close the underlying TCP
+                # connection immediately" (RFC 6455, section 7.1.1): nothing comes behind a peer's Close.
+                await self._wire.abort()
+            else:
+                await self._wire.aclose_gently(self._config.close_timeout)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # lost: nothing to say goodbye to
         finally:

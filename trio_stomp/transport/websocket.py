@@ -14,9 +14,13 @@ import contextlib
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar, cast
 
+import h11
 import trio
 import trio_websocket
+import wsproto.utilities
+from wsproto.frame_protocol import FrameProtocol
 
 from trio_stomp.channels.inbox import Inbox
 from trio_stomp.config import WebSocketConfig
@@ -26,6 +30,7 @@ from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
 from trio_stomp.transport.library_stream import LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
+_E = TypeVar("_E", bound=BaseException)
 _FAREWELL_SECONDS = 1.0
 """What the sending of our Close may take at the very end; a socket that has room takes it at once."""
 
@@ -214,7 +219,7 @@ class ClientTransport:
     """The client's end of one WebSocket connection: whole messages in and out."""
 
     def __init__(
-        self, websocket: trio_websocket.WebSocketConnection, wire: WireStream, config: WebSocketConfig
+        self, websocket: trio_websocket.WebSocketConnection, wire: _ClientStream, config: WebSocketConfig
     ) -> None:
         self._websocket = websocket
         self._wire = wire
@@ -242,6 +247,10 @@ class ClientTransport:
             raise _lost(error) from None
         return message.encode() if isinstance(message, str) else message
 
+    def ending(self) -> ConnectionLost:
+        """Why the connection is over."""
+        return _lost(trio_websocket.ConnectionClosed(self._websocket.closed))
+
     async def send(self, data: bytes) -> None:
         """Send one message: TEXT when it is UTF-8, else BINARY.
 
@@ -260,12 +269,18 @@ class ClientTransport:
             raise _lost(error) from None
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
-        """Exchange Close frames and close; abort after ``close_timeout`` seconds. Never fails."""
+        """Exchange Close frames and close; abort after ``close_timeout`` seconds. Never fails.
+
+        What still comes before the server's Close is dropped.
+        """
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             try:
-                await self._websocket.aclose(code, reason or None)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                pass  # lost meanwhile
+                if self._websocket.closed is None:
+                    await self._wire.say_goodbye(code, reason)
+                    while True:
+                        await self._websocket.get_message()
+            except (trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._wire.aclose()
             finally:
                 await self._wire.abort()
 
@@ -290,10 +305,12 @@ async def connect_websocket(
 
     Raises:
         HandshakeRefused: the server answered with another status than 101.
-        ConnectionLost: it hung up, or did not answer in time.
+        ConnectionLost: it hung up, did not answer in time or answered something else; or the library
+            gave up the connection later.
     """
     wire = _ClientStream(stream, write_timeout=write_timeout, metrics=metrics)
-    refusal: trio_websocket.ConnectionRejected | None = None
+    failure: ConnectionLost | None = None
+    transport: ClientTransport | None = None
     try:
         async with trio.open_nursery() as nursery:
             with trio.move_on_after(timeout) as shaking:
@@ -320,18 +337,26 @@ async def connect_websocket(
                     await wire.abort()
                 nursery.cancel_scope.cancel()
     except* trio_websocket.ConnectionRejected as group:
-        refusal = _first(group)
+        failure = _refused(_first(group))
+    except* (h11.LocalProtocolError, wsproto.utilities.LocalProtocolError) as group:
+        # The library's reader dies when it has to answer what it cannot: an answer to the handshake that
+        # is none, a ping behind a message over the limit.
+        failure = _given_up(_first(group)) if transport is None else transport.ending()
     finally:
         with trio.CancelScope(shield=True):
             await wire.abort()  # a handshake that failed leaves it open
-    if refusal is not None:
-        raise _refused(refusal)
+    if failure is not None:
+        raise failure
 
 
 class _ClientStream(WireStream):
-    """Knows when the server has hung up: during the handshake the library waits on for ever."""
+    """Knows when the server has hung up: during the handshake the library waits on for ever.
+
+    It also says goodbye, behind the library's back: that would die of a ping while it is closing.
+    """
 
     has_ended = False
+    _is_closing = False
 
     def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, metrics: Metrics) -> None:
         super().__init__(stream, write_timeout=write_timeout, metrics=metrics)
@@ -347,6 +372,16 @@ class _ClientStream(WireStream):
             self._note_end()
         return data
 
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if not self._is_closing:  # nothing follows our Close
+            await super().send_all(data)
+
+    async def say_goodbye(self, code: int, reason: str) -> None:
+        """Send our Close; what the library sends after it, as pongs, is dropped."""
+        if not self._is_closing:
+            self._is_closing = True
+            await super().send_all(FrameProtocol(client=True, extensions=[]).close(code, reason or None))
+
     async def cancel_at_end(self, scope: trio.CancelScope) -> None:
         """Cancel ``scope`` when the connection ends."""
         await self._end.wait()
@@ -357,12 +392,16 @@ class _ClientStream(WireStream):
         self._end.set()
 
 
-def _first(group: BaseExceptionGroup[trio_websocket.ConnectionRejected]) -> trio_websocket.ConnectionRejected:
+def _first(group: BaseExceptionGroup[_E]) -> _E:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, trio_websocket.ConnectionRejected)
-    return error
+    return cast(_E, error)
+
+
+def _given_up(error: Exception) -> ConnectionLost:
+    """What the library could not take for an answer to the handshake; its own complaint is the context."""
+    return ConnectionLost(f"the server's answer to the WebSocket handshake: {error.__context__ or error}")
 
 
 def _refused(error: trio_websocket.ConnectionRejected) -> HandshakeRefused:
