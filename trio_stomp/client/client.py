@@ -197,9 +197,9 @@ async def open_client(
     is_tls = parts.scheme == "wss"
     port = parts.port or (443 if is_tls else 80)
     resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    stream: trio.abc.Stream = await trio.open_tcp_stream(parts.hostname, port)
-    if is_tls:
-        context = ssl_context or ssl.create_default_context()
+    context = (ssl_context or ssl.create_default_context()) if is_tls else None
+    stream = await _connect(parts.hostname, port, config.connect_timeout)
+    if context is not None:
         stream = await _start_tls(stream, parts.hostname, context, config.connect_timeout)
     async with open_client_over(
         stream,
@@ -267,6 +267,12 @@ async def open_client_over(
             finally:
                 await connection.aclose()
                 nursery.cancel_scope.cancel()
+
+
+async def _connect(host: str, port: int, timeout: float) -> trio.abc.Stream:
+    with trio.move_on_after(timeout):
+        return await trio.open_tcp_stream(host, port)
+    raise ConnectionLost(f"{host}:{port} did not answer within {timeout:g} seconds")
 
 
 async def _start_tls(
