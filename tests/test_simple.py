@@ -529,6 +529,9 @@ async def test_a_burst_of_a_client_that_reads_does_not_end_it(
         await peer.send(*(stomp("SEND", bytes(2000), destination="/topic/a") for _ in range(20)))
         got = [await peer.frame() for _ in range(200)]
         assert {frame.command for frame in got} == {"MESSAGE"}
+        metrics = server.statistics().metrics
+        assert metrics.messages_delivered == 200
+        assert metrics.frames_out == 200 + 10 + 1, "and the RECEIPTs, and CONNECTED"
 
 
 async def test_a_full_inbox_stops_the_readers(autojump_clock: MockClock) -> None:

@@ -70,7 +70,7 @@ class SimpleBroker:
         self._users = UserIndex()
         self._owned: dict[Subscriber, dict[str, Subscription]] = {}
         self._dirty: list[Outbox] = []
-        self._late: list[tuple[Subscriber, bytes]] = []
+        self._late: list[tuple[Subscriber, bytes, bool]] = []  # and whether it is a MESSAGE
         self._offers = 0
         self._id_prefix = secrets.token_hex(4)
         self._sent = 0
@@ -150,18 +150,20 @@ class SimpleBroker:
         while self._late and patience:
             waiting, self._late = self._late, []
             stuck: set[Subscriber] = set()
-            for subscriber, frame in waiting:
+            for late in waiting:
+                subscriber, frame, is_message = late
                 if subscriber not in stuck and subscriber.outbox.offer(frame):
                     self._touch(subscriber.outbox)
                     self._metrics.frames_out += 1
+                    self._metrics.messages_delivered += is_message
                 else:
                     stuck.add(subscriber)
-                    self._late.append((subscriber, frame))
+                    self._late.append(late)
             patience = _PASSES if len(self._late) < len(waiting) else patience - 1
             self._flush()
             await trio.lowlevel.checkpoint()
         late, self._late = self._late, []
-        for subscriber in dict.fromkeys(subscriber for subscriber, _ in late):
+        for subscriber in dict.fromkeys(subscriber for subscriber, _, _ in late):
             self._metrics.outbox_overflows += 1
             self._forget(subscriber)
             subscriber.overflowed()
@@ -216,7 +218,7 @@ class SimpleBroker:
             pending = outbox.pending
             if size > outbox.max_bytes or len(pending) >= outbox.max_messages:
                 if not outbox.offer(frame):  # which knows about frames larger than an outbox
-                    self._late.append((subscriber, frame))
+                    self._late.append((subscriber, frame, True))
                     continue
             else:
                 outbox.size = size
@@ -254,7 +256,7 @@ class SimpleBroker:
             self._touch(subscriber.outbox)
             self._metrics.frames_out += 1
         else:
-            self._late.append((subscriber, command.frame))
+            self._late.append((subscriber, command.frame, False))
 
     def _detach(self, command: Detach) -> None:
         self._forget(command.subscriber)
