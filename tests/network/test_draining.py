@@ -55,6 +55,14 @@ async def test_drain_by_url_says_who_is_left() -> None:
         assert server.wait() == 0
 
 
+async def test_a_client_that_has_answered_the_close_does_not_hold_up_the_end() -> None:
+    with serving("--set", "websocket.close_timeout=1000") as server:
+        with trio.fail_after(PATIENCE):
+            async with open_client(server.url):  # which keeps its socket open until it is left
+                server.send_signal(signal.SIGTERM)
+                assert await trio.to_thread.run_sync(server.wait) == 0
+
+
 @pytest.mark.parametrize(
     ("token", "said"),
     [("wrong", "this is not the server's admin_token"), ("", "takes the server's admin_token")],
