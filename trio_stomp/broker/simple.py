@@ -150,15 +150,15 @@ class SimpleBroker:
         while self._late and patience:
             waiting, self._late = self._late, []
             stuck: set[Subscriber] = set()
-            for late in waiting:
-                subscriber, frame, is_message = late
+            for offered in waiting:
+                subscriber, frame, is_message = offered
                 if subscriber not in stuck and subscriber.outbox.offer(frame):
                     self._touch(subscriber.outbox)
                     self._metrics.frames_out += 1
                     self._metrics.messages_delivered += is_message
                 else:
                     stuck.add(subscriber)
-                    self._late.append(late)
+                    self._late.append(offered)
             patience = _PASSES if len(self._late) < len(waiting) else patience - 1
             self._flush()
             await trio.lowlevel.checkpoint()
