@@ -78,12 +78,12 @@ async def open_test_server(
 ) -> AsyncIterator[TestServer]:
     """Run ``app`` (None: a plain broker) for as long as the context lasts.
 
-    Leaving drains the server; connections that are left are cut.
+    Leaving drains the server, without delay; connections that are left at its deadline are cut.
 
     Raises:
         HandlerSignatureError: the app's handlers do not hold together.
     """
     async with open_server(app, config) as server, trio.open_nursery() as nursery:
         yield TestServer(server, nursery)
-        await server.drain()
+        await server.drain(delay=0, window=0)
         nursery.cancel_scope.cancel()
