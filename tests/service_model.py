@@ -123,8 +123,8 @@ class Simulation:
             self._at(self.now + self._service_time(), self._end_of(self._line.popleft()))
 
     def _service_time(self) -> float:
-        inside = self._inside + len(self._line)
-        seconds = self.base * max(1.0, inside / self.knee) ** self.slowing * (1 + self.creep * self.busy)
+        crowd = max(1.0, (self._inside + len(self._line)) / self.knee)
+        seconds: float = self.base * crowd**self.slowing * (1 + self.creep * self.busy)
         if self.hanging:
             seconds, self.hanging = self.hanging, 0.0
             return seconds

@@ -129,7 +129,7 @@ async def test_145_percent_load_does_not_make_it_run_away(
 
     nursery.start_soon(arrive)
     await sizes(pool, 10)
-    assert max(await sizes(pool, 40)) <= 1.35 * 32
+    assert max(await sizes(pool, 20)) <= 1.35 * 32
     assert pool.statistics().rejected > 1000
 
 

@@ -57,9 +57,9 @@ the first if all that threads are added for is to wait, with power 0 if there is
 
 _FIRST_PROBE: Final = 5.0
 _LAST_PROBE: Final = 60.0
-_PROBE_WINDOWS: Final = 20.0
+_PROBE_TIMES: Final = 100.0
 """The base is forgotten: it is probed after so many seconds, each time after twice as many, up to the last;
-but for slow calls not before so many windows have passed."""
+but not before so many mean times, that slow calls may have some windows in between."""
 
 _FEW: Final = 5
 _UNUSUAL: Final = 0.1
@@ -317,13 +317,16 @@ class Sizer:
         self, now: float, here: tuple[int, float], before: tuple[int, float] | None, *, is_climbing: bool
     ) -> float:
         threads, _ = here
+        power = _power(here, before) if is_climbing and before is not None else 0.0
+        if before is not None and is_climbing and power <= _OURS / 2:
+            self._base = max(self._base, before[1])  # slower than with few, but much more gets done
         target, queue, room = self._size_for(here), self._queue(here), spare(threads)
         may_grow = now >= self._rest_until and threads < self._maximum
         self._calm = self._calm + 1 if queue <= (0.75 if is_climbing else 0.25) * room else 0
         if may_grow and self._calm >= _CALM:
             self._phase = _Phase.CLIMBING
             return max(_CLIMB * threads, threads + 1)
-        if is_climbing and before is not None and _power(here, before) >= _OURS:
+        if power >= _OURS:
             return target  # the last step made the queue: no need to ask
         self._settled_at = max(self._settled_at, threads)
         if _round(target) < _QUESTION * self._settled_at or self._is_probe_due(now):
@@ -343,13 +346,15 @@ class Sizer:
         A mean below the base is a better base: at once if by more than chance, else a part of the way.
         """
         threads, mean = window
-        if mean < self._base:
-            step = 1.0 if mean < (1 - 3 * self._error) * self._base else 0.25
-            self._base += step * (mean - self._base)
+        if mean < (1 - 3 * self._error) * self._base:
+            self._base = mean
+            self._probe_after = _FIRST_PROBE  # the service has got faster, and part of the mean may be queue
+        elif mean < self._base:
+            self._base += 0.25 * (mean - self._base)
         return threads - self._queue(window) + spare(threads)
 
     def _is_probe_due(self, now: float) -> bool:
-        after = max(self._probe_after, _PROBE_WINDOWS * (now - self._begin))
+        after = max(self._probe_after, _PROBE_TIMES * self._mean)
         if now - self._known_at < after:
             return False
         self._probe_after = min(2 * self._probe_after, _LAST_PROBE)
