@@ -120,6 +120,38 @@ async def test_a_receipt_that_came_before_the_end_counts(autojump_clock: MockClo
                 await connection.wait_receipt(late)
 
 
+@pytest.mark.parametrize("call", ["receipt", "next", "send"])
+async def test_who_is_cancelled_with_the_connection_is_not_told_that_it_has_ended(
+    call: str, autojump_clock: MockClock
+) -> None:
+    """Both come in one pass of the scheduler when a scope round all of it is cancelled."""
+    async with (
+        open_test_server(None, EAGER) as server,
+        server.client() as client,
+        client.subscribe("/topic/a") as messages,
+        trio.open_nursery() as nursery,
+    ):
+        connection, scope, gate = client._connection, trio.CancelScope(), trio.Event()
+
+        async def use() -> None:
+            with scope, connection.expect_receipt() as receipt:
+                if call == "receipt":
+                    await connection.wait_receipt(receipt)
+                elif call == "next":
+                    await messages.receive()
+                else:
+                    await gate.wait()
+                    await client.send("/topic/a")
+
+        nursery.start_soon(use)
+        await wait_all_tasks_blocked()
+        gate.set()
+        connection._end(ConnectionLost("gone"))
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        assert scope.cancelled_caught
+
+
 async def test_the_first_reason_for_the_end_stays(autojump_clock: MockClock) -> None:
     async with open_test_server(None, EAGER) as server, server.client() as client:
         connection = client._connection

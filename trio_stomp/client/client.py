@@ -58,7 +58,7 @@ class Subscription:
         except trio.EndOfChannel:
             if self._connection.failure is None:
                 raise StopAsyncIteration from None
-            raise self._connection.failure from None
+            await self._connection.refuse()
         if self._read is not None:
             return self._read(frame.body, frame.headers.get("content-type"))
         return Message(frame.headers.get("destination", ""), frame.headers, frame.body)
@@ -118,7 +118,7 @@ class Client:
         all_headers = {"content-type": content_type} if body else {}
         all_headers |= headers or {}
         connection = self._connection
-        connection.check()  # before the state machine, which knows that it has ended but not why
+        await connection.check()  # before the state machine, which knows that it has ended but not why
         if not receipt:
             await connection.put(connection.protocol.send(destination, body, all_headers))
             return
@@ -140,7 +140,7 @@ class Client:
             ReceiptTimeout, ServerError, ConnectionLost: as `send`.
         """
         connection = self._connection
-        connection.check()
+        await connection.check()
         key = f"s{next(self._ids)}"
         read = None if payload_type is None else self._converter.reader(payload_type)
         frames = connection.open_sink(key)

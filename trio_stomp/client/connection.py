@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import trio
 
@@ -67,7 +68,7 @@ class Connection:
         await self.put(frame)
         await self._welcome.wait()
         if self.connected is None:
-            raise self._why()
+            await self.refuse()
         return self.connected
 
     async def put(self, frame: bytes) -> None:
@@ -76,20 +77,25 @@ class Connection:
         Raises:
             TrioStompError: the connection has ended; which subclass says why.
         """
-        self.check()
-        try:
+        await self.check()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._queue.send(frame)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise self._why() from None
+            return
+        await self.refuse()
 
-    def check(self) -> None:
-        """Return while the connection lives.
+    async def check(self) -> None:
+        """Return while the connection lives, without yielding.
 
         Raises:
             TrioStompError: it has ended; which subclass says why.
         """
         if self.failure is not None:
-            raise self.failure
+            await self.refuse()
+
+    async def refuse(self) -> NoReturn:
+        """Raise why the connection has ended; who is cancelled with it is told of nothing else."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise ConnectionLost("connection lost") if self.failure is None else self.failure
 
     @contextmanager
     def expect_receipt(self) -> Iterator[str]:
@@ -115,7 +121,7 @@ class Connection:
         with trio.move_on_after(self._config.receipt_timeout):
             await event.wait()
             if receipt in self._receipts:  # the end of the connection has set it
-                raise self._why()
+                await self.refuse()
             return
         raise ReceiptTimeout(f"no RECEIPT within {self._config.receipt_timeout:g} seconds")
 
@@ -143,9 +149,6 @@ class Connection:
             except TrioStompError:
                 pass  # it ended first: closed is closed
         await self._transport.aclose()
-
-    def _why(self) -> TrioStompError:
-        return ConnectionLost("connection lost") if self.failure is None else self.failure
 
     async def _read(self) -> None:
         protocol = self.protocol
