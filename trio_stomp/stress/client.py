@@ -98,6 +98,7 @@ class Client:
         self._wire: WireStream | None = None
         self._to_confirm: set[str] = set()
         self._is_leaving = False
+        self._is_writing = False
         self._welcome = Flag()
         self._confirmed = Flag()
         self._ended = Flag()
@@ -134,6 +135,7 @@ class Client:
             assert frame is not None
             assert wire is not None
             number = session.send(tally, k, trio.current_time())
+            self._is_writing = True
             try:
                 await wire.send_all(frame.encode(number))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -142,11 +144,15 @@ class Client:
                 self._end(ConnectionLost("connection lost"))
             else:
                 session.sent(number, trio.current_time())
+            self._is_writing = False
 
     def settle(self, tally: Tally) -> None:
-        """The wait for this run's answers is over."""
+        """The wait for this run's answers is over, and `send` is about to be cancelled.
+
+        A frame that is held up midway is the last one: what came after it could not be understood.
+        """
         self._session.settle(tally)
-        if self.failure is None and self._wire is not None and self._wire.is_torn:
+        if self._is_writing:
             self._end(ConnectionLost("cut by us: it took no more bytes"), is_ours=True)
 
     async def _run(self, turn: trio.CapacityLimiter, on_ready: Callable[[], None]) -> None:
@@ -226,8 +232,9 @@ class Client:
         try:
             while True:
                 self._take(await transport.receive())
-        except TrioStompError as error:
-            self._end(error)
+        except ConnectionLost as error:
+            told = error.code != 1006
+            self._end(ConnectionLost(f"closed with {error.code}: {error}" if told else "connection lost"))
 
     def _take(self, data: bytes) -> None:
         """See one WebSocket message's frames."""

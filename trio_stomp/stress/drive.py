@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final, Literal
 
@@ -39,6 +40,8 @@ Phase = Literal["starting", "connecting", "warm-up", "measuring", "finishing"]
 
 NextSize = Callable[[Sequence[Run]], int | None]
 OnRun = Callable[[Run], object]
+OpenServer = Callable[[Plan, int | None], AbstractAsyncContextManager[Endpoint]]
+"""Gives a server for as long as its context lasts, with this size of the pool that is swept."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,7 +74,12 @@ def ignore(_: object) -> None:
 
 
 async def measure(
-    plan: Plan, target: Sequence[Criterion] = (), on_run: OnRun = ignore, on_progress: OnProgress = ignore
+    plan: Plan,
+    target: Sequence[Criterion] = (),
+    on_run: OnRun = ignore,
+    on_progress: OnProgress = ignore,
+    *,
+    open_server: OpenServer = open_target,
 ) -> tuple[Run, ...]:
     """Carry the plan out: a sweep, a ramp or one run, as it says; the runs in the order of measuring.
 
@@ -83,25 +91,32 @@ async def measure(
     """
     if plan.sweep is not None:
         next_size = partial(advice.next_size, target=target, listed=plan.sweep.sizes)
-        return await sweep(plan, next_size, on_run, on_progress)
+        return await sweep(plan, next_size, on_run, on_progress, open_server=open_server)
     if plan.ramp is not None:
-        return await ramp(plan, on_run, on_progress)
-    run = await run_once(plan, on_progress)
+        return await ramp(plan, on_run, on_progress, open_server=open_server)
+    run = await run_once(plan, on_progress, open_server=open_server)
     on_run(run)
     return (run,)
 
 
-async def run_once(plan: Plan, on_progress: OnProgress = ignore) -> Run:
+async def run_once(
+    plan: Plan, on_progress: OnProgress = ignore, *, open_server: OpenServer = open_target
+) -> Run:
     """Measure the plan's rate. Raises as `measure`."""
     telling = _Telling(on_progress, runs=1)
     telling.begin(plan.target)
-    async with telling.open(), _open_connected(plan, None, telling) as (endpoint, load):
+    async with telling.open(), _open_connected(plan, None, telling, open_server) as (endpoint, load):
         run = await _measured(plan, endpoint, load, plan.rate, telling, label=plan.target)
     return run
 
 
 async def sweep(
-    plan: Plan, next_size: NextSize, on_run: OnRun = ignore, on_progress: OnProgress = ignore
+    plan: Plan,
+    next_size: NextSize,
+    on_run: OnRun = ignore,
+    on_progress: OnProgress = ignore,
+    *,
+    open_server: OpenServer = open_target,
 ) -> tuple[Run, ...]:
     """Measure the listed sizes, then those that ``next_size`` asks for. Raises as `measure`."""
     assert plan.sweep is not None
@@ -113,7 +128,7 @@ async def sweep(
         while sizes:
             size = sizes.pop(0)
             telling.begin(label_of_size(pool, size))
-            async with _open_connected(plan, size, telling) as (endpoint, load):
+            async with _open_connected(plan, size, telling, open_server) as (endpoint, load):
                 run = await _measured(
                     plan, endpoint, load, plan.rate, telling,
                     label=label_of_size(pool, size), pool=pool, threads=size,
@@ -125,7 +140,13 @@ async def sweep(
     return tuple(runs)
 
 
-async def ramp(plan: Plan, on_run: OnRun = ignore, on_progress: OnProgress = ignore) -> tuple[Run, ...]:
+async def ramp(
+    plan: Plan,
+    on_run: OnRun = ignore,
+    on_progress: OnProgress = ignore,
+    *,
+    open_server: OpenServer = open_target,
+) -> tuple[Run, ...]:
     """Measure rate after rate on the same server and connections, until it breaks. Raises as `measure`."""
     assert plan.ramp is not None
     rates = plan.ramp.rates
@@ -133,10 +154,10 @@ async def ramp(plan: Plan, on_run: OnRun = ignore, on_progress: OnProgress = ign
     broken = 0
     telling = _Telling(on_progress, runs=len(rates))
     telling.begin(label_of_rate(rates[0]))
-    async with telling.open(), _open_connected(plan, None, telling) as (endpoint, load):
+    async with telling.open(), _open_connected(plan, None, telling, open_server) as (endpoint, load):
         for rate in rates:
             if runs:
-                telling.begin(label_of_rate(rate))
+                telling.begin_step(label_of_rate(rate), load)
             run = await _measured(plan, endpoint, load, rate, telling, label=label_of_rate(rate))
             runs.append(run)
             on_run(run)
@@ -154,14 +175,13 @@ def is_broken(run: Run) -> bool:
 
 @contextlib.asynccontextmanager
 async def _open_connected(
-    plan: Plan, threads: int | None, telling: _Telling
+    plan: Plan, threads: int | None, telling: _Telling, open_server: OpenServer
 ) -> AsyncIterator[tuple[Endpoint, Load]]:
-    async with open_target(plan, threads) as endpoint:
+    async with open_server(plan, threads) as endpoint:
         telling.connecting()
         async with open_load(plan, endpoint) as load:
-            telling.load = load
+            telling.connected(load)
             yield endpoint, load
-            telling.load = None
 
 
 async def _measured(
@@ -181,11 +201,7 @@ async def _measured(
 
 
 class _Telling:
-    """Makes `Progress` of what goes on.
-
-    Attributes:
-        load: the connections; None while there are none.
-    """
+    """Makes `Progress` of what goes on."""
 
     def __init__(self, on_progress: OnProgress, runs: int) -> None:
         self._on_progress = on_progress
@@ -193,7 +209,7 @@ class _Telling:
         self._run = 0
         self._label = ""
         self._phase: Phase = "starting"
-        self.load: Load | None = None
+        self._load: Load | None = None
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -205,13 +221,18 @@ class _Telling:
                 nursery.cancel_scope.cancel()
 
     def begin(self, label: str) -> None:
-        """The next run begins: with its server, or on the connections that are there."""
+        """The next run begins, with its server."""
+        self._next(label, "starting", None)
+
+    def begin_step(self, label: str, load: Load) -> None:
+        """The next run begins, on the connections that are there."""
+        load.tally = None
+        self._next(label, "warm-up", load)
+
+    def _next(self, label: str, phase: Phase, load: Load | None) -> None:
         self._run += 1
         self._runs = max(self._runs, self._run)
-        self._label = label
-        self._phase = "starting"
-        if self.load is not None:
-            self._phase, self.load.tally = "warm-up", None
+        self._label, self._phase, self._load = label, phase, load
         self.tell()
 
     def connecting(self) -> None:
@@ -219,9 +240,13 @@ class _Telling:
         self._phase = "connecting"
         self.tell()
 
+    def connected(self, load: Load) -> None:
+        """The connections are there; how far their run is can be seen from now on."""
+        self._load = load
+
     def tell(self) -> None:
         """Tell how far it is."""
-        tally = None if self.load is None else self.load.tally
+        tally = None if self._load is None else self._load.tally
         if tally is None:
             fraction, sent, answered, errors = 0.0, 0, 0, 0
         else:

@@ -106,24 +106,23 @@ class Load:
                     at=trio.current_time(), answers=tally.answers, served=tally.served, sample=sample
                 )
 
-        async with trio.open_nursery() as reading:
-            async with trio.open_nursery() as sending:
-                for index, client in enumerate(self._clients):
-                    sending.start_soon(client.send, schedule, tally, index)
-                await trio.sleep_until(schedule.begin)
-                began = time.process_time()
-                reading.start_soon(read, 0)
-                sending.start_soon(lag.run, _LAG_INTERVAL)
-                await trio.sleep_until(schedule.end)
-                cpu = (time.process_time() - began) / schedule.duration
-                lag_p99 = lag.histogram.statistics().quantile(0.99)
-                reading.start_soon(read, 1)
-                with trio.move_on_after(self._plan.grace):
-                    await complete.wait()
-                sending.cancel_scope.cancel()
+        async with trio.open_nursery() as reading, trio.open_nursery() as sending:
+            for index, client in enumerate(self._clients):
+                sending.start_soon(client.send, schedule, tally, index)
+            await trio.sleep_until(schedule.begin)
+            began = time.process_time()
+            reading.start_soon(read, 0)
+            sending.start_soon(lag.run, _LAG_INTERVAL)
+            await trio.sleep_until(schedule.end)
+            cpu = (time.process_time() - began) / schedule.duration
+            lag_p99 = lag.histogram.statistics().quantile(0.99)
+            reading.start_soon(read, 1)
+            with trio.move_on_after(self._plan.grace):
+                await complete.wait()
             for client in self._clients:
                 client.settle(tally)
             tally.close(trio.current_time())
+            sending.cancel_scope.cancel()
         return Measured(tally=tally, first=readings[0], last=readings[1], cpu=cpu, lag_p99=lag_p99)
 
 

@@ -42,7 +42,7 @@ def _number(low: float, high: float, unit: str) -> Callable[[object, attrs.Attri
     def check(instance: object, attribute: attrs.Attribute[Any], value: float) -> None:
         name = attribute.name.replace("_", "-")
         if not math.isfinite(value) or not low <= value <= high:
-            raise ConfigError(f"{name} is {value!r}, expected {low:g} to {high:,g} {unit}".rstrip())
+            raise ConfigError(f"{name} is {value!r}, expected {low:g} to {high:,.10g} {unit}".rstrip())
 
     return check
 
@@ -179,7 +179,7 @@ class Plan:
         for what, given in (("a sweep", self.sweep), ("a settings file", self.config)):
             if given is not None:
                 raise ConfigError(
-                    f"{what} of {self.target}: expected MODULE:APP, whose server is ours to set"
+                    f"{what} for {self.target}: expected MODULE:APP, whose server is ours to set"
                 )
         if self.settings:
             raise ConfigError(f"settings for {self.target}: expected MODULE:APP, whose server is ours to set")

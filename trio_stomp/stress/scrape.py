@@ -62,8 +62,9 @@ def parse(text: str) -> Sample:
             value = float(shown)
             le = _LE.search(labels or "")
             if le is not None and name.endswith("_bucket"):
+                bound = float(le[1])
                 of_name = counts.setdefault(name.removesuffix("_bucket"), {})
-                of_name[float(le[1])] = of_name.get(float(le[1]), 0.0) + value
+                of_name[bound] = of_name.get(bound, 0.0) + value
             else:
                 totals[name] = totals.get(name, 0.0) + value
         except ValueError:

@@ -221,7 +221,8 @@ class Tally:
         latencies = [array("d") for _ in self._arrived]
         last = len(latencies) - 1
         for k, latency in self._latencies():
-            latencies[min(int(k / self.schedule.rate / self._moment), last)].append(latency)
+            index = int(round(k / self.schedule.rate / self._moment, 6))  # 0.3 / 0.1 is a little less than 3
+            latencies[min(index, last)].append(latency)
         return tuple(
             self._moment_of(index, values, arrived)
             for index, (values, arrived) in enumerate(zip(latencies, self._arrived, strict=True))
