@@ -102,6 +102,10 @@ class ScriptedPeer:
     async def welcome(self, *, receipts: bool = True) -> list[Frame]:
         """Accept the upgrade, CONNECT and both SUBSCRIBEs; the three frames."""
         await self.shake_hands()
+        return await self.introduce(receipts=receipts)
+
+    async def introduce(self, *, receipts: bool = True) -> list[Frame]:
+        """Accept CONNECT and both SUBSCRIBEs."""
         frames = [await self.frame()]
         await self.say("CONNECTED", version="1.2")
         for _ in range(2):

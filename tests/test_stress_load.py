@@ -427,6 +427,59 @@ async def test_a_connections_end_is_its_own(end: Script, text: str, autojump_clo
     assert run.failures == (("not sent: the connection had ended", 8), (text, 1))
 
 
+class Deaf(trio.abc.Stream):
+    """A stream on which nothing can be written from some moment on, while reading goes on."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.is_deaf = False
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.is_deaf:
+            raise trio.BrokenResourceError
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@pytest.mark.parametrize("is_deaf_from", ["connect", "send"])
+async def test_a_failed_write_ends_the_connection(is_deaf_from: str, autojump_clock: MockClock) -> None:
+    streams: list[Deaf] = []
+
+    async def script(peer: ScriptedPeer) -> None:
+        await peer.shake_hands()
+        streams[0].is_deaf = is_deaf_from == "connect"
+        await peer.introduce()
+        await peer.answer(await peer.frame())
+        streams[0].is_deaf = True
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        endpoint = scripted(nursery, script)
+
+        async def dial() -> trio.abc.Stream:
+            streams.append(Deaf(await endpoint.dial()))
+            return streams[-1]
+
+        deaf = attrs.evolve(endpoint, dial=dial)
+        if is_deaf_from == "connect":
+            with pytest.raises(StressError, match="connection lost"):
+                await run_load(a_plan(), deaf)
+        else:
+            run = await run_load(a_plan(), deaf)
+            assert ends(run) == {"answered": 1, "lost": 1}
+            assert run.disconnects == 1
+            assert dict(run.failures)["connection lost"] == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_answer_in_pieces_is_an_answer(autojump_clock: MockClock) -> None:
     """A message in fragments goes through the library, and the order stays."""
 

@@ -13,6 +13,7 @@ import pytest
 import trio
 import trustme
 from network.support import ROOT, serving
+from trio.testing import MockClock
 
 from trio_stomp.errors import ConnectionLost
 from trio_stomp.stress.drive import Progress, measure, run_once
@@ -169,6 +170,31 @@ async def test_a_server_that_is_killed_meanwhile_is_told_as_such(pids: Path) -> 
         await measure(a_plan(duration=5), on_progress=kill)
 
 
+async def test_a_server_that_dies_while_we_connect_is_told_with_its_last_words(
+    pids: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "dying_app.py").write_text(
+        APP + "@app.on_connect\ndef connect(): print('no more', file=sys.stderr, flush=True); os._exit(4)\n"
+    )
+    with pytest.raises(StressError) as told:
+        await measure(a_plan(target="dying_app:app"))
+    assert str(told.value) == "the server ended with exit code 4 while it was tested:\nno more"
+
+
+async def test_a_server_that_never_listens_is_given_up(
+    pids: Path, tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    (tmp_path / "slow_app.py").write_text(APP + "time.sleep(1000)\n")
+    with pytest.raises(StressError, match="did not listen within 30 seconds"):
+        await measure(a_plan(target="slow_app:app"))
+
+
+async def test_a_server_that_closes_its_outputs_did_not_start(pids: Path, tmp_path: Path) -> None:
+    (tmp_path / "mute_app.py").write_text(APP + "os.close(1); os.close(2); time.sleep(1000)\n")
+    with pytest.raises(StressError, match="did not start: no exit"):
+        await measure(a_plan(target="mute_app:app"))
+
+
 async def test_a_server_that_talks_much_is_not_held_up(pids: Path) -> None:
     run = await run_once(a_plan(destination="/app/talk", rate=20))
     assert run.answered == 10
@@ -215,6 +241,19 @@ def test_the_command_line_has_the_settings() -> None:
     assert words[11:] == [
         *("--config", "x.toml", "--set", "a=1", "--set", "b=2", "--set", "pools.slow.threads=4"),
     ]
+
+
+async def test_a_server_that_does_not_take_connections_is_given_up(autojump_clock: MockClock) -> None:
+    async with await listening() as listener:
+        port = listener.socket.getsockname()[1]
+        with pytest.raises(ConnectionLost, match=f"no connection to 127.0.0.1 port {port} within 10 seconds"):
+            await endpoint_at(f"wss://127.0.0.1:{port}/").dial()
+
+
+async def listening() -> trio.SocketListener:
+    """One that accepts nothing: the kernel shakes hands, nobody speaks TLS."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    return listener
 
 
 # TLS

@@ -120,13 +120,12 @@ class Session:
 
     def _answer(self, number: int | None, tally: Tally | None, answers: int) -> _Request | None:
         """Return the request and forget it; without one, so many answers are each one too many."""
-        request = None if number is None else self._open.pop(number, None)
-        if request is None:
-            if tally is not None:
-                tally.duplicate(max(answers, 1))
-        elif number is not None:
+        if number is not None and (request := self._open.pop(number, None)) is not None:
             self._newest_answered = max(self._newest_answered, number)
-        return request
+            return request
+        if tally is not None:
+            tally.duplicate(max(answers, 1))
+        return None
 
 
 def _number(text: str) -> int | None:

@@ -135,14 +135,18 @@ class _Server:
         """End the process, if it runs, and read what it still says; takes some seconds at the most."""
         process = self._process
         async with trio.open_nursery() as nursery:
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
-                if process.poll() is not None:
-                    break
-                process.send_signal(number)
-                with trio.move_on_after(_PATIENCE):
-                    await process.wait()
+            nursery.start_soon(self._read_output)
+            nursery.start_soon(self._read_errors)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if process.poll() is None:
+                    process.send_signal(number)
+                    with trio.move_on_after(_PATIENCE):
+                        await process.wait()
+            if process.poll() is None:
+                process.kill()
+            await process.wait()
+            # A child of its own may hold the pipes open.
             nursery.cancel_scope.deadline = trio.current_time() + _SHORT
-            nursery.start_soon(self._read_errors)  # a child of its own may hold the pipe open
         for pipe in (process.stdout, process.stderr):
             assert pipe is not None
             await pipe.aclose()
