@@ -110,7 +110,7 @@ async def test_after_the_listed_sizes_come_those_that_are_worth_it(autojump_cloc
 
 
 async def test_sizes_come_to_an_end_whoever_asks_for_more(autojump_clock: MockClock) -> None:
-    plan = a_plan(sweep=Sweep("a", (1,)))
+    plan = a_plan(sweep=Sweep("a", (1,)), duration=0.1)
     runs = await sweep(plan, lambda runs: 1, open_server=Servers(0.0).open)
     assert len(runs) == 1 + MOST_SIZES
 
