@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 from paths import Held, bodies, both_paths, config, in_pieces, send
-from peer import Peer, ended, open_peer
+from peer import Peer, ended, gated_peer, open_peer, stomp
 from streams import Recording
 from trio.testing import MockClock, wait_all_tasks_blocked
 from wire import CLOSE, PING, PONG, Seen, client_frame, close_frame
@@ -111,6 +111,30 @@ async def test_reading_on_for_pings_is_slow_and_in_small_pieces(autojump_clock: 
         assert 0 < sum(recording.read) - before <= 11 * 4096
         held.gate.set()
         nursery.cancel_scope.cancel()
+
+
+@both_paths
+async def test_pings_that_wait_for_their_pongs_when_we_close_are_no_trouble(
+    is_fast: bool, autojump_clock: MockClock
+) -> None:
+    """The library, once it has sent a Close itself, dies of a ping that it was given before."""
+    async with (
+        open_test_server(None, config(is_fast=is_fast)) as server,
+        gated_peer(server) as (peer, gate),
+    ):
+        gate.shut()
+        await peer.send(stomp("DISCONNECT"), *(client_frame(b"%d" % n, PING) for n in range(3)))
+        await wait_all_tasks_blocked()
+        gate.open()
+        seen = await peer.wire.frame()
+        while seen.opcode == PONG:
+            seen = await peer.wire.frame()
+        assert seen.close_code == 1000
+        started = trio.current_time()
+        await peer.send(client_frame(b"?", PING), close_frame())
+        assert await peer.wire.read_to_end() == b"", "nothing follows our Close"
+        assert trio.current_time() == started
+        assert server.statistics().metrics.internal_errors == 0
 
 
 # The peer's Close.

@@ -34,7 +34,7 @@ class LibraryStream(trio.abc.Stream):
 
     Attributes:
         accepted: set once the 101 is out.
-        closed: set once the connection is closed, or the library has given it up.
+        closed: set once the connection is closed or lost, or the library has given it up.
         on_end: called once when nothing more comes in.
         waiting: the session's wait for the library's next message, while it waits.
     """
@@ -122,12 +122,14 @@ class LibraryStream(trio.abc.Stream):
                 if not data:
                     self._note_end()
                     inbox.close()
+                    self.closed.set()
                     return b""
                 cutter.feed(data)
                 self._hand_over()
         except BaseException:
             self._note_end()
             inbox.close()
+            self.closed.set()
             raise
 
     async def _wait_for_room(self, max_bytes: int | None) -> int | None:
@@ -183,6 +185,8 @@ class LibraryStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """The library's writes: the 101, pongs, Close frames."""
+        if self._close_sent:
+            return  # nothing follows our Close
         if self.accepted.is_set and data and data[0] == _OPCODE_CLOSE:
             self._close_sent = True
         try:
@@ -191,13 +195,17 @@ class LibraryStream(trio.abc.Stream):
             self.closed.set()  # the library gives up then, without closing
             raise
 
-    async def say_goodbye(self, code: int) -> None:
-        """Send a Close frame if none has gone out; never fails, and sends none into a lost or torn stream."""
+    async def say_goodbye(self, code: int, reason: str = "") -> None:
+        """Send a Close frame if none has gone out; never fails, and sends none into a lost or torn stream.
+
+        It goes behind the library's back, which would die of a ping that it still has to answer
+        once it has closed itself; and of the peer's Close it makes an end all the same.
+        """
         if self._close_sent or not self.accepted.is_set or self._wire.is_torn:
             return
         self._close_sent = True
         try:
-            await self._wire.send_all(FrameProtocol(client=False, extensions=[]).close(code))
+            await self._wire.send_all(FrameProtocol(client=False, extensions=[]).close(code, reason or None))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             self.closed.set()  # lost: nobody to say it to
 

@@ -152,16 +152,13 @@ class WebSocketTransport:
         try:
             with trio.move_on_after(self._config.close_timeout):
                 if self._websocket is not None and not self._wire.is_torn:
-                    if self._peer_closed:  # the library answers with the peer's own code, and closes
-                        await self._below.closed.wait()
-                    else:
-                        await self._websocket.aclose(code, reason or None)
-                        await self._below.aclose()  # which the library leaves out when the peer is gone
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # lost meanwhile: nothing is left to close
+                    if not self._peer_closed:  # else the library answers with the peer's own code
+                        await trio.lowlevel.checkpoint_if_cancelled()  # it would tear the write: see below
+                        await self._below.say_goodbye(code, reason)
+                    await self._below.closed.wait()
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL_SECONDS):
-                await self._below.say_goodbye(code)
+                await self._below.say_goodbye(code, reason)
             with trio.CancelScope(shield=True):
                 await self.abort()
 
