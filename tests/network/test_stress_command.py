@@ -79,7 +79,8 @@ def test_a_passcode_is_not_saved(tmp_path: Path) -> None:
     assert "hidden1" not in file.read_text()
 
 
-def test_sigint_reports_what_was_measured() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_a_signal_reports_what_was_measured_and_leaves_no_server(number: signal.Signals) -> None:
     command = (sys.executable, "-m", "trio_stomp", "stress", APP, *QUOTES, *SHORT, "--sweep")
     process = subprocess.Popen(
         [*command, "external_api=1,2,3,4,5,6,7,8"],
@@ -93,14 +94,14 @@ def test_sigint_reports_what_was_measured() -> None:
         assert process.stderr is not None
         for line in process.stderr:
             if "external_api=2: measuring" in line:
-                process.send_signal(signal.SIGINT)
+                process.send_signal(number)
                 break
         out, err = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait(PATIENCE)
     assert process.returncode == 1
-    assert "interrupted; this is what was measured" in err
+    assert "; this is what was measured before" in err
     assert "Traceback" not in err
     assert re.search(r"^ +1\*? ", out, re.MULTILINE)
 

@@ -8,21 +8,23 @@ import os
 import platform
 import re
 import shlex
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import trio
 
-from trio_stomp.cli.progress import has_rich, open_progress
+from trio_stomp.cli.progress import Show, has_rich, open_progress
 from trio_stomp.cli.usage import EXIT_FAILED, PASSCODE, UsageError, guess_content_type, read_body
 from trio_stomp.errors import ConfigError
 from trio_stomp.stress import advice, store
 from trio_stomp.stress.compare import compare_text
 from trio_stomp.stress.criteria import Criterion, failures, parse_criteria
 from trio_stomp.stress.drive import measure
+from trio_stomp.stress.groups import bare_errors
 from trio_stomp.stress.page import report_page
-from trio_stomp.stress.plan import Plan, Ramp, Sweep
+from trio_stomp.stress.plan import Plan, Ramp, StressError, Sweep
 from trio_stomp.stress.results import Report, Run
 from trio_stomp.stress.table import report_text, rich_table
 from trio_stomp.version import __version__
@@ -43,16 +45,19 @@ def stress(options: argparse.Namespace) -> int:
         raise UsageError(str(error)) from error
     started = datetime.datetime.now(datetime.UTC)
     runs: list[Run] = []
+    why: str | None = None
     try:
         with open_progress(sys.stderr) as progress:
-            trio.run(measure, plan, goal, runs.append, progress)
-    except KeyboardInterrupt:
+            why = trio.run(_measure, plan, goal, runs.append, progress)
+    except StressError as error:
         if not runs:
             raise
-        print("trio-stomp: interrupted; this is what was measured", file=sys.stderr)
-        is_whole = False
-    else:
-        is_whole = True
+        why = str(error)
+    if why is not None:
+        if not runs:
+            print(f"trio-stomp: ended by {why}", file=sys.stderr)
+            return EXIT_FAILED
+        print(f"trio-stomp: {why}; this is what was measured before", file=sys.stderr)
     report = _report(options, plan, goal, runs, started)
     _show(report)
     if options.json is not None:
@@ -62,7 +67,27 @@ def stress(options: argparse.Namespace) -> int:
     failed = failures(fail_if, advice.judged_runs(report))
     for line in failed:
         print(f"trio-stomp: failed: {line}", file=sys.stderr)
-    return EXIT_FAILED if failed or not is_whole else 0
+    return EXIT_FAILED if failed or why is not None else 0
+
+
+async def _measure(
+    plan: Plan, goal: Sequence[Criterion], on_run: Callable[[Run], None], progress: Show
+) -> str | None:
+    """Measure until it is done, or a signal ends it: its name. The server under test ends in both cases."""
+    ended_by: str | None = None
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals, bare_errors():
+        async with trio.open_nursery() as nursery:
+
+            async def end_when_signalled() -> None:
+                nonlocal ended_by
+                async for number in signals:
+                    ended_by = signal.Signals(number).name
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_when_signalled)
+            await measure(plan, goal, on_run, progress)
+            nursery.cancel_scope.cancel()
+    return ended_by
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -79,7 +104,7 @@ def _plan(options: argparse.Namespace) -> Plan:
         destination=options.destination,
         body=body,
         content_type=content_type,
-        headers=tuple((name, value) for name, _, value in headers),
+        headers=[(name, value) for name, _, value in headers],
         reply=options.reply,
         clients=options.clients,
         rate=options.rate,
@@ -100,7 +125,7 @@ def _sweep(text: str) -> Sweep:
     pool, equals, sizes = text.partition("=")
     if not (equals and re.fullmatch(r"[0-9]+(,[0-9]+)*", sizes)):
         raise ConfigError(f"--sweep {text!r}, expected POOL=SIZE,SIZE,…, as payments=4,16,64")
-    return Sweep(pool, tuple(int(size) for size in sizes.split(",")))
+    return Sweep(pool, [int(size) for size in sizes.split(",")])
 
 
 def _ramp(text: str) -> Ramp:

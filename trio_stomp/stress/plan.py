@@ -7,7 +7,7 @@ that can be told without trying.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -47,6 +47,10 @@ def _number(low: float, high: float, unit: str) -> Callable[[object, attrs.Attri
     return check
 
 
+def _as_tuple(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(values)  # mypy does not infer a generic converter's type
+
+
 @attrs.frozen
 class Sweep:
     """The sizes of a pool to measure, each with a server of its own.
@@ -57,7 +61,7 @@ class Sweep:
     """
 
     pool: str
-    sizes: tuple[int, ...] = attrs.field(converter=tuple)
+    sizes: tuple[int, ...] = attrs.field(converter=_as_tuple)
 
     def __attrs_post_init__(self) -> None:
         if not self.pool:
@@ -124,7 +128,7 @@ class Plan:
     destination: str
     body: bytes = attrs.field(default=b"", repr=False)
     content_type: str | None = None
-    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=tuple, repr=False)
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), converter=_as_tuple, repr=False)
     reply: str | None = None
     clients: int = attrs.field(default=50, validator=_number(1, 100_000, "connections"))
     rate: float = attrs.field(default=100.0, validator=_number(0.001, 1_000_000, "requests per second"))
@@ -135,7 +139,7 @@ class Plan:
     passcode: str | None = attrs.field(default=None, repr=False)
     receipts: bool = True
     config: Path | None = None
-    settings: tuple[str, ...] = attrs.field(default=(), converter=tuple, repr=False)
+    settings: tuple[str, ...] = attrs.field(default=(), converter=_as_tuple, repr=False)
     sweep: Sweep | None = None
     ramp: Ramp | None = None
 
