@@ -74,7 +74,7 @@ def test_it_settles_close_to_the_knee(threads: int, seed: int) -> None:
 @pytest.mark.parametrize("threads", [4, 64])
 def test_it_keeps_a_small_queue_at_any_knee(threads: int, knee: int, highest: int) -> None:
     simulation = Simulation(threads, knee=knee)
-    simulation.run(30)
+    simulation.run(40)
     assert knee <= simulation.sizer.threads <= highest
 
 
@@ -167,7 +167,7 @@ def test_a_service_that_gets_faster_keeps_its_threads() -> None:
     simulation = settled()
     simulation.base /= 3
     simulation.run(20)
-    assert_near(simulation.sizes_since(20), 32)
+    assert_near(simulation.sizes_since(25), 32)
     assert 33 <= simulation.threads <= 37
 
 
@@ -267,8 +267,9 @@ def test_after_failures_it_does_not_grow_for_10_seconds() -> None:
     assert size > 32
 
 
-def test_errors_that_are_usual_make_no_difference() -> None:
-    simulation = Simulation(4, failing=0.2)
+@pytest.mark.parametrize("seed", range(5))
+def test_errors_that_are_usual_make_no_difference(seed: int) -> None:
+    simulation = Simulation(4, failing=0.2, seed=seed)
     simulation.run(20)
     assert_near(simulation.sizes_since(5), 32)
 
@@ -371,8 +372,8 @@ def test_observed_below_the_knee_it_says_more() -> None:
     simulation.run(10)
     simulation.rate = OVERLOAD
     simulation.run(120)
-    assert set(simulation.sizes_since(15)) <= {17, 18}
-    assert simulation.sizer.threads in (17, 18)
+    assert set(simulation.sizes_since(15)) == {19}
+    assert simulation.sizer.threads == 19
 
 
 def test_observed_above_the_knee_it_says_the_knee_and_stays_there() -> None:
@@ -380,7 +381,7 @@ def test_observed_above_the_knee_it_says_the_knee_and_stays_there() -> None:
     simulation.run(10)
     simulation.rate = OVERLOAD
     simulation.run(120)
-    assert_near(simulation.sizes_since(15), 34, within=0.1)
+    assert_near(simulation.sizes_since(15), 37, within=0.1)
 
 
 def test_observed_it_keeps_what_it_said_while_there_is_little_to_do() -> None:

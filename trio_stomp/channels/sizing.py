@@ -51,9 +51,11 @@ _QUESTION: Final = 0.9
 """Before going below this share of the size it had settled at, a probe: is it our queue, or is the service
 slower?"""
 
-_OURS: Final = 0.5
-"""Calls are slow by our own queue if their time falls with at least this power of the size: it does with
-the first if all that threads are added for is to wait, with power 0 if there is no queue."""
+_OURS: Final = 0.7
+_SCALES: Final = 0.25
+"""The power of the size that the mean time goes with: 1 if all that threads are added for is to wait, 0
+without a queue. In a probe, from the one on there was a queue before and after; in a climb, up to the other
+the service gets so much more done that its calls may be a little slower."""
 
 _FIRST_PROBE: Final = 5.0
 _LAST_PROBE: Final = 60.0
@@ -70,11 +72,11 @@ about so many seconds; after them the size does not grow for so many seconds."""
 
 
 def spare(threads: float) -> float:
-    """Return how many calls may queue inside the service: 1 for 4 threads, 3 for 32, 8 for 256.
+    """Return how many calls may queue inside the service: 1.5 for 4 threads, 4 for 32, 12 for 256.
 
     Some have to, so that it never runs dry and a higher knee shows; each makes all calls slower.
     """
-    return 0.5 * math.sqrt(threads)
+    return 0.75 * math.sqrt(threads)
 
 
 class _Phase(enum.Enum):
@@ -117,6 +119,7 @@ class Sizer:
         "_previous",
         "_probe_after",
         "_rest_until",
+        "_seen",
         "_settled_at",
         "_squares",
         "_sum",
@@ -150,7 +153,8 @@ class Sizer:
         self._previous: tuple[int, float] | None = None
         self._mean = math.inf
         self._error = 0.0
-        self._usual: float | None = None
+        self._usual = 0.0
+        self._seen = 0
         self._rest_until = -math.inf
         self._open_window(math.inf, threads)
 
@@ -269,18 +273,17 @@ class Sizer:
         """Return whether the window's failures are far more than usual, and learn what is usual."""
         calls = self._calls + self._gave_up
         failures = self._failures + self._gave_up
-        share = failures / calls
-        if self._usual is None:
-            self._usual = share
-        usual = self._usual
-        # Three standard deviations of a share that has not changed: one window in a thousand.
-        unusual = max(_UNUSUAL, 3 * math.sqrt(usual * (1 - usual) / calls))
-        if failures >= _FEW and share - usual > unusual:
+        share, usual, seen = failures / calls, self._usual, self._seen
+        self._seen += calls
+        # Four standard deviations between two shares of the same: by chance once in 30,000 windows.
+        chance = 4 * math.sqrt(usual * (1 - usual) * (1 / calls + 1 / seen)) if seen else 1.0
+        if failures >= _FEW and share - usual > max(_UNUSUAL, chance):
             # If fewer threads don't help, it is usual after three or four times.
             self._usual += 0.5 * (share - usual)
             self._rest_until = now + _REST
             return True
-        self._usual += min(1.0, (now - self._begin) / _USUAL) * (share - usual)
+        weight = max(calls / self._seen, (now - self._begin) / _USUAL)
+        self._usual += min(1.0, weight) * (share - usual)
         if share > 0.5:  # more of them would not be served better
             self._rest_until = now + _REST
         return False
@@ -318,7 +321,7 @@ class Sizer:
     ) -> float:
         threads, _ = here
         power = _power(here, before) if is_climbing and before is not None else 0.0
-        if before is not None and is_climbing and power <= _OURS / 2:
+        if before is not None and is_climbing and power <= _SCALES:
             self._base = max(self._base, before[1])  # slower than with few, but much more gets done
         target, queue, room = self._size_for(here), self._queue(here), spare(threads)
         may_grow = now >= self._rest_until and threads < self._maximum
@@ -326,7 +329,7 @@ class Sizer:
         if may_grow and self._calm >= _CALM:
             self._phase = _Phase.CLIMBING
             return max(_CLIMB * threads, threads + 1)
-        if power >= _OURS:
+        if power > _SCALES:
             return target  # the last step made the queue: no need to ask
         self._settled_at = max(self._settled_at, threads)
         if _round(target) < _QUESTION * self._settled_at or self._is_probe_due(now):
