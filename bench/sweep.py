@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Whether `trio-stomp stress --sweep` finds what an API can take: its capacity is drawn anew for each run.
 
-The API of examples/external_api really serves K calls at once, K drawn from 12 to 48 and unknown to the tool, which
-gets a list of sizes and a rate above all of them. A run is right when the recommended size is within 25 % of K.
+The API of examples/external_api really serves K calls at once, K drawn from 12 to 48 and unknown to the tool,
+which gets a list of sizes and a rate above all of them. A run is right when the recommended size is within
+25 % of K.
 """
 
 from __future__ import annotations
