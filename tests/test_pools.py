@@ -569,7 +569,9 @@ class Says:
 
     def ended(self, now: float, seconds: float, *, busy: int, threads: int, is_failure: bool) -> int | None:
         self.heard.append((seconds, busy, threads, is_failure))
-        return self.sizes.pop(0)
+        size = self.sizes.pop(0)
+        self.threads = self.threads if size is None else size
+        return size
 
     def gave_up(self, now: float) -> None:
         self.given_up += 1

@@ -308,6 +308,8 @@ class Pool:
         is_adaptive = self._declaration.mode == "adaptive"
         if is_adaptive and threads and size != threads:
             self._limiter.total_tokens = size
+        assert self._sizer is not None
+        size = self._sizer.threads  # less what a probe has for one window
         known = threads if self._told is None else self._told
         if now - self._told_at >= _TELL_EVERY and abs(size - known) > _TELL_CHANGE * known:
             self._told, self._told_at = size, now
