@@ -47,7 +47,6 @@ class LibraryStream(trio.abc.Stream):
         "_cutter",
         "_head",
         "_inbox",
-        "_is_closing",
         "_released",
         "_rest",
         "_wire",
@@ -75,7 +74,6 @@ class LibraryStream(trio.abc.Stream):
         self._released = Flag()
         self._close_sent = False
         self._close_received = False
-        self._is_closing = False
         self._closed_with: Callable[[], int | None] = _not_closed
         self.accepted = Flag()
         self.closed = Flag()
@@ -216,10 +214,6 @@ class LibraryStream(trio.abc.Stream):
     async def aclose(self) -> None:
         """Close, after a Close frame if the library forgot it (bad UTF-8, an illegal frame)."""
         self._inbox.close()
-        if self._is_closing:  # the library's reader and its aclose() both come here
-            await self.closed.wait()
-            return
-        self._is_closing = True
         try:
             code = self._closed_with()
             if code in (1002, 1007):
