@@ -386,6 +386,44 @@ async def test_a_send_that_is_cancelled_while_its_frame_is_written_sends_it_whol
         assert [(await other.frame()).body for _ in range(2)] == [b"one", b"two"]
 
 
+class Deaf(trio.socket.SocketType):
+    """A socket that connects to a host that does not answer."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def setsockopt(self, *_: object) -> None:  # type: ignore[override]
+        pass
+
+    async def connect(self, address: object) -> None:
+        await trio.sleep_forever()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class DeafNetwork(trio.abc.SocketFactory):
+    """Hands out such sockets."""
+
+    def __init__(self) -> None:
+        self.made: list[Deaf] = []
+
+    def socket(self, *_: object) -> Deaf:  # type: ignore[override]
+        self.made.append(Deaf())
+        return self.made[-1]
+
+
+async def test_a_host_that_does_not_answer_is_given_up_in_time(autojump_clock: MockClock) -> None:
+    network = DeafNetwork()
+    trio.socket.set_custom_socket_factory(network)
+    started = trio.current_time()
+    with pytest.raises(ConnectionLost, match="did not answer within 3 seconds"):
+        async with open_client("ws://127.0.0.1:1/ws", config=ClientConfig(connect_timeout=3)):
+            raise AssertionError("not reached")
+    assert trio.current_time() - started == 3
+    assert [deaf.is_closed for deaf in network.made] == [True]
+
+
 async def test_a_server_that_does_not_answer_connect_is_given_up_in_time(autojump_clock: MockClock) -> None:
     app = StompApp()
 

@@ -12,6 +12,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from trio_stomp import Client, ClientConfig, ConnectionLost, OutboxConfig, ServerConfig, StompConfig
 from trio_stomp.client.client import open_client_over
+from trio_stomp.stomp.frames import Frame
 from trio_stomp.testing import TestServer, open_test_server
 
 EAGER = ServerConfig(
@@ -86,6 +87,69 @@ async def test_receipts_are_told_apart(autojump_clock: MockClock) -> None:
             for _ in range(50):
                 nursery.start_soon(lambda: client.send("/topic/a", "x", receipt=True))
         assert not client._connection._receipts
+
+
+class Spawned(trio.abc.Instrument):
+    """Counts the tasks that are started."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def task_spawned(self, task: trio.lowlevel.Task) -> None:
+        self.count += 1
+
+
+async def test_waiting_for_a_receipt_starts_no_task(autojump_clock: MockClock) -> None:
+    async with open_test_server(None, EAGER) as server, server.client() as client:
+        spawned = Spawned()
+        trio.lowlevel.add_instrument(spawned)
+        for _ in range(3):
+            await client.send("/topic/a", "x", receipt=True)
+        trio.lowlevel.remove_instrument(spawned)
+        assert spawned.count == 0
+
+
+async def test_a_receipt_that_came_before_the_end_counts(autojump_clock: MockClock) -> None:
+    async with open_test_server(None, EAGER) as server, server.client() as client:
+        connection = client._connection
+        with connection.expect_receipt() as early, connection.expect_receipt() as late:
+            await connection._act(Frame("RECEIPT", {"receipt-id": early}))
+            connection._end(ConnectionLost("gone"))
+            await connection.wait_receipt(early)
+            with pytest.raises(ConnectionLost, match="gone"):
+                await connection.wait_receipt(late)
+
+
+@pytest.mark.parametrize("call", ["receipt", "next", "send"])
+async def test_who_is_cancelled_with_the_connection_is_not_told_that_it_has_ended(
+    call: str, autojump_clock: MockClock
+) -> None:
+    """Both come in one pass of the scheduler when a scope round all of it is cancelled."""
+    async with (
+        open_test_server(None, EAGER) as server,
+        server.client() as client,
+        client.subscribe("/topic/a") as messages,
+        trio.open_nursery() as nursery,
+    ):
+        connection, scope, gate = client._connection, trio.CancelScope(), trio.Event()
+
+        async def use() -> None:
+            with scope, connection.expect_receipt() as receipt:
+                if call == "receipt":
+                    await connection.wait_receipt(receipt)
+                elif call == "next":
+                    await messages.receive()
+                else:
+                    await gate.wait()
+                    await client.send("/topic/a")
+
+        nursery.start_soon(use)
+        await wait_all_tasks_blocked()
+        gate.set()
+        connection._end(ConnectionLost("gone"))
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        assert scope.cancelled_caught
 
 
 async def test_the_first_reason_for_the_end_stays(autojump_clock: MockClock) -> None:

@@ -7,11 +7,13 @@ never breaks the stream.  Rule 2: when the connection ends, everybody who waits 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from typing import NoReturn
 
 import trio
 
+from trio_stomp.client.feed import Feed
 from trio_stomp.config import ClientConfig
 from trio_stomp.errors import ConnectionLost, ReceiptTimeout, RemoteProtocolError, ServerError, TrioStompError
 from trio_stomp.stomp.client import ClientProtocol
@@ -20,28 +22,49 @@ from trio_stomp.transport.websocket import ClientTransport
 
 _EARLY = 0.9  # a heart-beat goes out after this share of what was promised
 
+NOTICES = "server"
+"""Id of the subscription to the server's own events; those of users begin with "s" and a digit."""
+
 
 class Connection:
     """Frames in, frames out, receipts, and the end.
 
+    Args:
+        feeds: where the MESSAGEs of each subscription go; a full one stops the reading.
+        notice: what is done with those of `NOTICES`.
+
     Attributes:
         protocol: the STOMP state machine.
         failure: why the connection ended; None while it lives.
+        connected: the CONNECTED frame.
+        confirmed: ids of the subscriptions whose RECEIPT has come.
+        refused: id of the one that the server's ERROR was about, if it was about one and said so.
     """
 
-    def __init__(self, transport: ClientTransport, protocol: ClientProtocol, config: ClientConfig) -> None:
+    def __init__(
+        self,
+        transport: ClientTransport,
+        protocol: ClientProtocol,
+        config: ClientConfig,
+        feeds: Mapping[str, Feed],
+        notice: Callable[[Frame], None] | None = None,
+    ) -> None:
         self.protocol = protocol
         self.failure: TrioStompError | None = None
         self.connected: Frame | None = None
+        self.confirmed: set[str] = set()
+        self.refused: str | None = None
+        self._feeds = feeds
+        self._notice = notice
+        self._asked: dict[str, str] = {}  # receipt → id, of subscriptions that the server has not answered
         self._transport = transport
         self._config = config
         self._queue, self._queued = trio.open_memory_channel[bytes](0)
         self._receipts: dict[str, trio.Event] = {}
         self._receipt_count = 0
-        self._sinks: dict[str, trio.MemorySendChannel[Frame]] = {}
+        self._pause: trio.CancelScope | None = None
         self._ended = trio.Event()
         self._welcome = trio.Event()
-        self._is_closing = False
 
     async def run(self) -> None:
         """Read, write and beat until the connection ends; `failure` says why, nothing is raised."""
@@ -66,8 +89,9 @@ class Connection:
             ConnectionLost: it hung up.
         """
         await self.put(frame)
-        await self._wait(self._welcome)
-        assert self.connected is not None
+        await self._welcome.wait()
+        if self.connected is None:
+            await self.refuse()
         return self.connected
 
     async def put(self, frame: bytes) -> None:
@@ -76,31 +100,44 @@ class Connection:
         Raises:
             TrioStompError: the connection has ended; which subclass says why.
         """
-        self.check()
-        try:
+        await self.check()
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
             await self._queue.send(frame)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise self._why() from None
+            return
+        await self.refuse()
 
-    def check(self) -> None:
-        """Return while the connection lives.
+    async def check(self) -> None:
+        """Return while the connection lives, without yielding.
 
         Raises:
             TrioStompError: it has ended; which subclass says why.
         """
         if self.failure is not None:
-            raise self.failure
+            await self.refuse()
+
+    async def refuse(self) -> NoReturn:
+        """Raise why the connection has ended; who is cancelled with it is told of nothing else."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise ConnectionLost("connection lost") if self.failure is None else self.failure
+
+    async def wait_ended(self) -> None:
+        """Return once the connection has ended; `failure` says why."""
+        await self._ended.wait()
+
+    def next_receipt(self) -> str:
+        """A receipt id that was not used on this connection."""
+        self._receipt_count += 1
+        return f"r{self._receipt_count}"
 
     @contextmanager
     def expect_receipt(self) -> Iterator[str]:
         """A receipt id that was not used on this connection, to be awaited while the context lasts."""
-        self._receipt_count += 1
-        receipt = f"r{self._receipt_count}"
+        receipt = self.next_receipt()
         self._receipts[receipt] = trio.Event()
         try:
             yield receipt
         finally:
-            del self._receipts[receipt]
+            self._receipts.pop(receipt, None)
 
     async def wait_receipt(self, receipt: str) -> None:
         """Wait for the RECEIPT that answers ``receipt``, an expected one.
@@ -109,26 +146,49 @@ class Connection:
             ReceiptTimeout: none came within ``receipt_timeout`` seconds.
             TrioStompError: the connection ended before.
         """
+        event = self._receipts.get(receipt)
+        if event is None:  # it has come already
+            return
         with trio.move_on_after(self._config.receipt_timeout):
-            await self._wait(self._receipts[receipt])
+            await event.wait()
+            if receipt in self._receipts:  # the end of the connection has set it
+                await self.refuse()
             return
         raise ReceiptTimeout(f"no RECEIPT within {self._config.receipt_timeout:g} seconds")
 
-    def open_sink(self, key: str) -> trio.MemoryReceiveChannel[Frame]:
-        """Where a subscription's MESSAGEs arrive; bounded, and a full one stops the reading."""
-        send, receive = trio.open_memory_channel[Frame](self._config.messages)
-        self._sinks[key] = send
-        return receive
+    async def subscribe(
+        self, key: str, destination: str, headers: Mapping[str, str], receipt: str | None = None
+    ) -> None:
+        """Hand SUBSCRIBE to the writer, as `put`; its RECEIPT puts ``key`` into `confirmed`.
 
-    def close_sink(self, key: str) -> None:
-        """MESSAGEs of this subscription are dropped from now on."""
-        sink = self._sinks.pop(key, None)
-        if sink is not None:
-            sink.close()
+        Args:
+            receipt: an id that the caller waits for; by default one that nobody does.
+        """
+        receipt = receipt or self.next_receipt()
+        frame = self.protocol.subscribe(key, destination, headers={**headers, "receipt": receipt})
+        self._asked[receipt] = key
+        try:
+            await self.put(frame)
+        except BaseException:  # it was not sent, so there is nothing to unsubscribe
+            self._forget(key)
+            self.protocol.subscriptions.pop(key, None)
+            raise
+
+    async def unsubscribe(self, key: str) -> None:
+        """Hand UNSUBSCRIBE to the writer, as `put`, if there is something to unsubscribe."""
+        if self.failure is None and key in self.protocol.subscriptions:
+            self._forget(key)
+            await self.put(self.protocol.unsubscribe(key))
 
     async def aclose(self) -> None:
-        """DISCONNECT, wait for its RECEIPT, close. Takes ``close_timeout`` seconds twice at most."""
-        self._is_closing = True
+        """DISCONNECT, wait for its RECEIPT, close. Takes ``close_timeout`` seconds twice at most.
+
+        One that has not come as far as CONNECTED, nor to an ERROR, is aborted: nothing depends on it.
+        """
+        if self.connected is None and (self.failure is None or isinstance(self.failure, ConnectionLost)):
+            with trio.CancelScope(shield=True):
+                await self._transport.wire.abort()
+            return
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             try:
                 if self.failure is None and self.connected is not None:
@@ -139,42 +199,43 @@ class Connection:
                 pass  # it ended first: closed is closed
         await self._transport.aclose()
 
-    async def _wait(self, event: trio.Event) -> None:
-        """Wait for ``event`` or the connection's end, whichever is first."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_then, self._ended.wait, nursery.cancel_scope.cancel)
-            await event.wait()
-            nursery.cancel_scope.cancel()
-        if not event.is_set():
-            assert self.failure is not None
-            raise self.failure
-
-    def _why(self) -> TrioStompError:
-        return ConnectionLost("connection lost") if self.failure is None else self.failure
-
     async def _read(self) -> None:
         protocol = self.protocol
         while True:
             protocol.receive_data(await self._transport.receive())
-            while (frame := protocol.next_frame()) is not None:
+            while self.failure is None and (frame := protocol.next_frame()) is not None:
                 await self._act(frame)
+            await self.check()
 
     async def _act(self, frame: Frame) -> None:
         match frame.command:
             case "MESSAGE":
-                sink = self._sinks.get(frame.headers.get("subscription", ""))
-                if sink is not None:
-                    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # unsubscribed
-                        await sink.send(frame)
+                await self._deliver(frame, frame.headers.get("subscription", ""))
             case "RECEIPT":
-                event = self._receipts.get(frame.headers["receipt-id"])
+                key = self._asked.pop(frame.headers["receipt-id"], None)
+                if key is not None:
+                    self.confirmed.add(key)
+                event = self._receipts.pop(frame.headers["receipt-id"], None)
                 if event is not None:
                     event.set()
             case "CONNECTED":
                 self.connected = frame
                 self._welcome.set()
             case "ERROR":
+                self.refused = self._asked.get(frame.headers.get("receipt-id", ""))
                 raise ServerError(frame.headers.get("message", "ERROR without a message"), frame)
+
+    async def _deliver(self, frame: Frame, key: str) -> None:
+        if key == NOTICES and self._notice is not None:
+            self._notice(frame)
+        elif (feed := self._feeds.get(key)) is not None:  # else it was unsubscribed meanwhile
+            feed.put(frame)
+            if feed.is_full:
+                with trio.CancelScope() as self._pause:  # until there is room or the connection has ended
+                    await feed.room()
+
+    def _forget(self, key: str) -> None:
+        self._asked = {receipt: asked for receipt, asked in self._asked.items() if asked != key}
 
     async def _write(self) -> None:
         try:
@@ -187,6 +248,8 @@ class Connection:
 
     async def _beat(self) -> None:
         await self._welcome.wait()
+        if self.connected is None:
+            return
         beat, wire = self.protocol.heart_beat, self._transport.wire
         every = beat.send * _EARLY or math.inf
         allowed = beat.receive * self._config.heart_beat_tolerance or math.inf
@@ -212,11 +275,9 @@ class Connection:
             self.protocol.close()
         self.failure = error
         self._ended.set()
+        self._welcome.set()
+        for event in self._receipts.values():
+            event.set()
         self._queued.close()
-        for key in list(self._sinks):
-            self.close_sink(key)
-
-
-async def _then(wait: Callable[[], object], act: Callable[[], None]) -> None:
-    await wait()  # type: ignore[misc]  # an async function; mypy sees the bound method's object
-    act()
+        if self._pause is not None:
+            self._pause.cancel()
