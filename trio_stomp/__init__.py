@@ -9,6 +9,16 @@ from trio_stomp.app.router import Router
 from trio_stomp.app.session import ConnectRequest, Session
 from trio_stomp.channels.pools import Pool, PoolStatistics
 from trio_stomp.client.client import Client, Subscription, open_client
+from trio_stomp.client.events import (
+    ClientEvent,
+    ClientEvents,
+    Connected,
+    Disconnected,
+    Draining,
+    GaveUp,
+    Retrying,
+)
+from trio_stomp.client.reconnect import Reconnect
 from trio_stomp.config import (
     AcceptConfig,
     BrokerConfig,
@@ -56,14 +66,20 @@ __all__ = [
     "BrokerConfig",
     "Client",
     "ClientConfig",
+    "ClientEvent",
+    "ClientEvents",
     "ConfigError",
     "ConnectRefused",
     "ConnectRequest",
+    "Connected",
     "ConnectionLost",
     "ConversionError",
     "Converter",
     "DestinationError",
+    "Disconnected",
     "DrainConfig",
+    "Draining",
+    "GaveUp",
     "HandlerSignatureError",
     "HandlerTimeout",
     "HandshakeRefused",
@@ -80,7 +96,9 @@ __all__ = [
     "ProcessStatistics",
     "ProtocolError",
     "ReceiptTimeout",
+    "Reconnect",
     "RemoteProtocolError",
+    "Retrying",
     "Router",
     "Server",
     "ServerConfig",

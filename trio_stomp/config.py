@@ -433,6 +433,21 @@ class ClientConfig:
         """Bounds memory; the server's outbox takes over from there.""",
         low=1,
     )
+    waiting: int = _field(
+        1000, "count", "sends that wait for the connection to come back; further ones fail",
+        """As many as one subscription keeps the other way round.""",
+        low=1,
+    )
+    waiting_bytes: int = _field(
+        16 * MIB, "bytes", "size of the sends that wait for the connection to come back",
+        """As much as one frame may have.""",
+        low=1,
+    )
+    events: int = _field(
+        100, "count", "unread events of a client; the oldest are dropped",
+        """A few for each loss: a night of a server's deployments, for who looks in the morning.""",
+        low=1,
+    )
     heart_beat_send: float = _field(
         10.0, "seconds", "how often we are ready to send a heart-beat; 0 turns it off",
         """As stompjs's default and the server's.""",

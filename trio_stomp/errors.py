@@ -5,6 +5,8 @@ Errors are Local (you did something that is not allowed) or Remote (the peer did
 
 from __future__ import annotations
 
+import datetime
+import email.utils
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -142,6 +144,7 @@ class HandshakeRefused(ConnectionLost):
         status: the HTTP status.
         body: the answer's text.
         headers: its headers, lower-case names.
+        retry_after: seconds after which it wants us again (``Retry-After``); None when it does not say.
     """
 
     def __init__(self, status: int, body: str, headers: Mapping[str, str]) -> None:
@@ -149,6 +152,7 @@ class HandshakeRefused(ConnectionLost):
         self.status = status
         self.body = body
         self.headers = headers
+        self.retry_after = _retry_after(headers)
 
 
 class ServerError(TrioStompError):
@@ -167,3 +171,26 @@ class ServerError(TrioStompError):
 
 class ReceiptTimeout(TrioStompError):
     """No RECEIPT came in time; whether the frame took effect is not known."""
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of a ``Retry-After`` header of either form (RFC 9110, section 10.2.3), if it has one of them.
+
+    A date is taken by the server's own clock, if it tells its time.
+    """
+    text = headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    wanted = _http_date(text)
+    if wanted is None:
+        return None
+    now = _http_date(headers.get("date", "")) or datetime.datetime.now(datetime.UTC)
+    return max(0.0, (wanted - now).total_seconds())
+
+
+def _http_date(text: str) -> datetime.datetime | None:
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return date if date.tzinfo is not None else date.replace(tzinfo=datetime.UTC)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +12,21 @@ from pathlib import Path
 import attrs
 import pytest
 import trio
+import trio.testing
 import trustme
 from network.support import PATIENCE, ServerProgram, serving
 
-from trio_stomp import ConnectionLost, HandshakeRefused, ServerError, open_client
+from trio_stomp import (
+    ClientConfig,
+    Connected,
+    ConnectionLost,
+    Disconnected,
+    HandshakeRefused,
+    Reconnect,
+    Retrying,
+    ServerError,
+    open_client,
+)
 
 MEBIBYTE = 1024 * 1024
 
@@ -139,3 +153,71 @@ async def test_a_server_without_tls_is_told_from_one_that_does_not_answer(server
     with trio.fail_after(PATIENCE), pytest.raises(ConnectionLost, match=r"TLS handshake with 127\.0\.0\.1: "):
         async with open_client(server.url.replace("ws://", "wss://")):
             pass
+
+
+async def test_a_server_that_does_not_answer_over_tls_is_left_in_time() -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    url = f"wss://127.0.0.1:{listener.socket.getsockname()[1]}/ws"
+    async with listener:
+        with pytest.raises(ConnectionLost, match=r"TLS handshake with 127\.0\.0\.1: no answer within 0"):
+            async with open_client(url, config=ClientConfig(connect_timeout=0.2)):
+                raise AssertionError("not reached")
+        with trio.move_on_after(0.2) as scope:
+            async with open_client(url):
+                raise AssertionError("not reached")
+        assert scope.cancelled_caught
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+async def test_a_server_that_is_restarted_is_come_back_to(how: signal.Signals) -> None:
+    """Its subscription goes on, and what was sent meanwhile goes out."""
+    eager = Reconnect(initial=0.05, maximum=0.2)
+    with contextlib.ExitStack() as servers, trio.fail_after(PATIENCE):
+        first = servers.enter_context(serving())
+        async with (
+            open_client(first.url, reconnect=eager) as client,
+            client.subscribe("/topic/x") as messages,
+            trio.open_nursery() as nursery,
+        ):
+            first.send_signal(how)
+            async for event in client.events:
+                if isinstance(event, Disconnected):
+                    assert event.code == (1012 if how is signal.SIGTERM else 1006)
+                    break
+            await trio.to_thread.run_sync(first.wait)
+            for number in range(3):
+                nursery.start_soon(client.send, "/topic/x", f"{number}")
+                await trio.testing.wait_all_tasks_blocked()
+            assert not client.is_connected
+            await trio.to_thread.run_sync(servers.enter_context, serving(port=first.port))
+            assert [(await messages.receive()).text for _ in range(3)] == ["0", "1", "2"]
+            await client.send("/topic/x", "on", receipt=True)
+            assert (await messages.receive()).text == "on"
+
+
+@pytest.mark.slow
+async def test_a_full_server_is_come_back_to_when_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "trio_stomp.client")
+    seconds: list[float] = []
+
+    delays: list[float] = []
+
+    async def come(url: str) -> None:
+        async with open_client(url, reconnect=Reconnect(chance=lambda: 0.0)) as client:
+            async for event in client.events:
+                if isinstance(event, Connected):
+                    seconds.append(event.seconds)
+                    break
+                assert isinstance(event, Retrying)
+                delays.append(event.delay)
+            await client.send("/topic/x", receipt=True)
+
+    with serving("--set", "accept.connections=1") as full, trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery, open_client(full.url):
+            nursery.start_soon(come, full.url)
+            while "HTTP status 503" not in caplog.text:  # noqa: ASYNC110  # nothing else tells
+                await trio.sleep(0.01)
+    assert delays == [round(delays[0])]
+    assert 1 <= delays[0] <= 5
+    assert delays[0] <= seconds[0] < delays[0] + 1

@@ -1,4 +1,4 @@
-"""`open_client`: connect, subscribe, send, receive, close.
+"""`open_client`: connect, subscribe, send, receive, come back, close.
 
 Rule 1: what is opened is a context manager, what arrives is an async iterator.
 Rule 2: leaving a context is clean: UNSUBSCRIBE, or DISCONNECT with its RECEIPT, then close 1000.
@@ -16,28 +16,29 @@ from urllib.parse import urlsplit
 import trio
 
 from trio_stomp.client.connection import Connection
-from trio_stomp.config import ClientConfig, WebSocketConfig
-from trio_stomp.errors import ConnectionLost, TrioStompError
+from trio_stomp.client.endpoint import Dial, Endpoint, bare_errors, dial_url
+from trio_stomp.client.events import ClientEvents
+from trio_stomp.client.feed import Feed
+from trio_stomp.client.reconnect import Reconnect
+from trio_stomp.client.supervisor import Supervisor
+from trio_stomp.config import ClientConfig
+from trio_stomp.errors import ConnectionLost
 from trio_stomp.messages.conversion import Converter
 from trio_stomp.messages.message import Message
-from trio_stomp.metrics import Metrics
-from trio_stomp.stomp.client import ClientProtocol
-from trio_stomp.stomp.frames import Frame, Limits, Version
-from trio_stomp.stomp.protocol import HeartBeat
-from trio_stomp.transport.http import SUBPROTOCOLS
-from trio_stomp.transport.websocket import connect_websocket
+from trio_stomp.stomp.frames import Version
 
 
 class Subscription:
     """One subscription's messages, as an async iterator.
 
     Iterating gives a `Message`, or the payload itself when the subscription has a type. It ends
-    when the subscription's context is left, and raises what ended the connection.
+    when the subscription's context is left, and raises what ended the connection. With
+    `Reconnect` it goes on after a loss, with what had arrived before and then what arrives on the
+    next connection (what was sent in between is missed), and raises when the client gives up.
     """
 
-    def __init__(self, connection: Connection, frames: trio.MemoryReceiveChannel[Frame], read: Any) -> None:
-        self._connection = connection
-        self._frames = frames
+    def __init__(self, feed: Feed, read: Any) -> None:
+        self._feed = feed
         self._read = read
 
     def __aiter__(self) -> Subscription:
@@ -51,14 +52,7 @@ class Subscription:
             ConnectionLost: the connection has ended.
             ConversionError: the payload does not fit the subscription's type.
         """
-        try:
-            frame = await self._frames.receive()
-        except trio.ClosedResourceError:
-            raise StopAsyncIteration from None
-        except trio.EndOfChannel:
-            if self._connection.failure is None:
-                raise StopAsyncIteration from None
-            await self._connection.refuse()
+        frame = await self._feed.get()
         if self._read is not None:
             return self._read(frame.body, frame.headers.get("content-type"))
         return Message(frame.headers.get("destination", ""), frame.headers, frame.body)
@@ -71,19 +65,30 @@ class Subscription:
 class Client:
     """A connected STOMP client; made by `open_client`."""
 
-    def __init__(self, connection: Connection, converter: Converter) -> None:
-        self._connection = connection
+    def __init__(self, supervisor: Supervisor, config: ClientConfig, converter: Converter) -> None:
+        self._supervisor = supervisor
+        self._config = config
         self._converter = converter
         self._ids = itertools.count(1)
 
     @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection at this moment, as far as is known."""
+        return self._supervisor.is_connected
+
+    @property
+    def events(self) -> ClientEvents:
+        """What becomes of the connection, as an async iterator of values; there is one for all who ask."""
+        return self._supervisor.events
+
+    @property
     def version(self) -> Version:
-        """The STOMP version agreed on."""
+        """The STOMP version agreed on; after a loss the last one, until there is another."""
         return self._connection.protocol.version
 
     @property
     def session(self) -> str | None:
-        """The server's name for this session, if it gave one."""
+        """The server's name for this session, if it gave one; each connection has its own."""
         connected = self._connection.connected
         return None if connected is None else connected.headers.get("session")
 
@@ -92,6 +97,12 @@ class Client:
         """The name under which the server knows us, if it said so."""
         connected = self._connection.connected
         return None if connected is None else connected.headers.get("user-name")
+
+    @property
+    def _connection(self) -> Connection:
+        connection = self._supervisor.connection
+        assert connection is not None  # a Client is made when there is one
+        return connection
 
     async def send(
         self,
@@ -105,27 +116,37 @@ class Client:
 
         ``str`` goes as text, ``bytes`` as they are, anything else as JSON; a ``content-type`` in
         ``headers`` wins. With ``receipt`` it returns when the server has vouched for the effect,
-        else when the frame is on its way.
+        else when the frame is on its way. While a client with `Reconnect` has no connection it waits
+        for the next one, in line, unless ``sends`` is "fail". What has been written is never written again.
 
         Raises:
             ReceiptTimeout: no RECEIPT came within ``receipt_timeout`` seconds (10 by default).
             ServerError: the server refused with ERROR.
-            ConnectionLost: the connection has ended.
+            ConnectionLost: the connection has ended: before the RECEIPT, so that it is not known
+                whether the message had its effect; or there is none, and this send does not wait.
 
         Cancelling is safe: the frame is sent whole or not at all.
         """
         body, content_type = self._converter.encode(payload)
         all_headers = {"content-type": content_type} if body else {}
         all_headers |= headers or {}
-        connection = self._connection
-        await connection.check()  # before the state machine, which knows that it has ended but not why
-        if not receipt:
+        size = len(destination) + len(body) + sum(map(len, all_headers)) + sum(map(len, all_headers.values()))
+
+        async def write(connection: Connection) -> None:
             await connection.put(connection.protocol.send(destination, body, all_headers))
-            return
-        with connection.expect_receipt() as wanted:
+
+        async def write_asking(connection: Connection, wanted: str) -> None:
             all_headers["receipt"] = wanted
-            await connection.put(connection.protocol.send(destination, body, all_headers))
-            await connection.wait_receipt(wanted)
+            await write(connection)
+
+        if not receipt:
+            await self._supervisor.put(write, size)
+            return
+        lost = await self._supervisor.ask(write_asking, size)
+        if lost is not None:
+            code = lost.code if isinstance(lost, ConnectionLost) else 1006
+            text = f"the connection was lost before the RECEIPT, whether it was done is not known: {lost}"
+            raise ConnectionLost(text, code=code) from lost
 
     @contextlib.asynccontextmanager
     async def subscribe(
@@ -135,32 +156,21 @@ class Client:
 
         It is entered after the server's RECEIPT: what is sent to the destination from then on
         arrives. With ``payload_type`` iterating gives payloads of that type instead of messages.
+        With `Reconnect` every next connection is subscribed with the same id and headers; a server that
+        then refuses it ends this subscription, and no other.
 
         Raises:
-            ReceiptTimeout, ServerError, ConnectionLost: as `send`.
+            ReceiptTimeout, ServerError, ConnectionLost: as `send`; but a subscription whose RECEIPT a
+                lost connection owes is asked for again.
         """
-        connection = self._connection
-        await connection.check()
-        key = f"s{next(self._ids)}"
         read = None if payload_type is None else self._converter.reader(payload_type)
-        frames = connection.open_sink(key)
+        feed = Feed(f"s{next(self._ids)}", destination, dict(headers or {}), self._config.messages)
         try:
-            with connection.expect_receipt() as receipt:
-                asked = {**(headers or {}), "receipt": receipt}
-                frame = connection.protocol.subscribe(key, destination, headers=asked)
-                try:
-                    await connection.put(frame)
-                except BaseException:  # it was not sent, so there is nothing to unsubscribe
-                    connection.protocol.subscriptions.pop(key, None)
-                    raise
-                await connection.wait_receipt(receipt)
-            yield Subscription(connection, frames, read)
+            await self._supervisor.subscribe(feed)
+            yield Subscription(feed, read)
         finally:
-            connection.close_sink(key)
-            frames.close()
-            with trio.CancelScope(shield=True), contextlib.suppress(TrioStompError):  # it has ended
-                if connection.failure is None and key in connection.protocol.subscriptions:
-                    await connection.put(connection.protocol.unsubscribe(key))
+            with trio.CancelScope(shield=True):
+                await self._supervisor.unsubscribe(feed)
 
 
 @contextlib.asynccontextmanager
@@ -175,12 +185,18 @@ async def open_client(
     ssl_context: ssl.SSLContext | None = None,
     config: ClientConfig | None = None,
     converter: Converter | None = None,
+    reconnect: Reconnect | None = None,
 ) -> AsyncIterator[Client]:
     """Connect to a STOMP server over WebSocket, for as long as the context lasts.
 
     ``url`` is ``ws://`` or ``wss://``; ``host`` the virtual host (by default the URL's);
     ``headers`` go into CONNECT, ``http_headers`` into the handshake. Leaving sends DISCONNECT,
-    waits for its RECEIPT and closes.
+    waits for its RECEIPT and closes; without a connection it ends at once.
+
+    With ``reconnect`` the first connection, too, is tried until there is one, and a lost one is followed
+    by another: see `Reconnect`, and `Client.events` for what happens. It gives up, and then raises from
+    here or from whatever waits, when that makes no sense: a status below 500 at the handshake, ERROR at
+    CONNECT, a certificate that is not trusted, or as many failures as ``Reconnect.attempts`` allows.
 
     Raises:
         ValueError: the URL is not one of a WebSocket.
@@ -191,29 +207,64 @@ async def open_client(
             certificate is not trusted.
     """
     config = config or ClientConfig()
+    dial = dial_url(url, ssl_context, config.connect_timeout)
     parts = urlsplit(url)
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError(f"{url!r} is not a WebSocket URL, expected ws://HOST:PORT/PATH")
-    is_tls = parts.scheme == "wss"
-    port = parts.port or (443 if is_tls else 80)
-    resource = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    context = (ssl_context or ssl.create_default_context()) if is_tls else None
-    stream = await _connect(parts.hostname, port, config.connect_timeout)
-    if context is not None:
-        stream = await _start_tls(stream, parts.hostname, context, config.connect_timeout)
-    async with open_client_over(
-        stream,
+    async with open_client_by(
+        dial,
         authority=parts.netloc.rpartition("@")[2],
-        resource=resource,
+        resource=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
         login=login,
         passcode=passcode,
-        host=host or parts.hostname,
+        host=host or parts.hostname or "",
         headers=headers,
         http_headers=http_headers,
         config=config,
         converter=converter,
+        reconnect=reconnect,
     ) as client:
         yield client
+
+
+@contextlib.asynccontextmanager
+async def open_client_by(
+    dial: Dial,
+    *,
+    authority: str,
+    resource: str,
+    login: str | None = None,
+    passcode: str | None = None,
+    host: str,
+    headers: Mapping[str, str] | None = None,
+    http_headers: Mapping[str, str] | None = None,
+    config: ClientConfig,
+    converter: Converter | None = None,
+    reconnect: Reconnect | None = None,
+) -> AsyncIterator[Client]:
+    """As `open_client`, over streams that ``dial`` opens, one for each connection.
+
+    ``authority`` is for the Host header, ``resource`` path and query of the endpoint.
+    """
+    endpoint = Endpoint(
+        dial=dial,
+        authority=authority,
+        resource=resource,
+        host=host,
+        login=login,
+        passcode=passcode,
+        headers=headers,
+        http_headers=http_headers,
+    )
+    supervisor = Supervisor(endpoint, config, reconnect)
+    with bare_errors():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(supervisor.run)
+            try:
+                await supervisor.wait_opened()
+                yield Client(supervisor, config, converter or Converter())
+            finally:
+                supervisor.close()
+                with trio.CancelScope(shield=True):  # it takes ``close_timeout`` seconds twice at most
+                    await supervisor.wait_closed()
 
 
 @contextlib.asynccontextmanager
@@ -230,92 +281,21 @@ async def open_client_over(
     config: ClientConfig,
     converter: Converter | None = None,
 ) -> AsyncIterator[Client]:
-    """As `open_client`, over a stream that is connected already.
+    """As `open_client`, over one stream that is connected already."""
 
-    ``authority`` is for the Host header, ``resource`` path and query of the endpoint.
-    """
-    limits = Limits(header_line=config.header_line, headers=config.headers, body=config.body)
-    protocol = ClientProtocol(
-        limits=limits, heart_beat=HeartBeat(config.heart_beat_send, config.heart_beat_receive)
-    )
-    websocket = WebSocketConfig(message=config.body + config.header_line, close_timeout=config.close_timeout)
-    with _bare_errors():
-        async with (
-            connect_websocket(
-                stream,
-                host=authority,
-                resource=resource,
-                subprotocols=SUBPROTOCOLS,
-                headers=[*(http_headers or {}).items()],
-                timeout=config.connect_timeout,
-                write_timeout=config.write_timeout,
-                config=websocket,
-                metrics=Metrics(),
-            ) as transport,
-            trio.open_nursery() as nursery,
-        ):
-            connection = Connection(transport, protocol, config)
-            nursery.start_soon(connection.run)
-            try:
-                with trio.move_on_after(config.connect_timeout) as waiting:
-                    await connection.connect(
-                        protocol.connect(host=host, login=login, passcode=passcode, headers=headers)
-                    )
-                if waiting.cancelled_caught:
-                    raise ConnectionLost(f"no CONNECTED within {config.connect_timeout:g} seconds")
-                yield Client(connection, converter or Converter())
-            finally:
-                await connection.aclose()
-                nursery.cancel_scope.cancel()
+    async def dial() -> trio.abc.Stream:
+        return stream
 
-
-async def _connect(host: str, port: int, timeout: float) -> trio.abc.Stream:
-    with trio.move_on_after(timeout):
-        return await trio.open_tcp_stream(host, port)
-    raise ConnectionLost(f"{host}:{port} did not answer within {timeout:g} seconds")
-
-
-async def _start_tls(
-    stream: trio.abc.Stream, host: str, context: ssl.SSLContext, timeout: float
-) -> trio.SSLStream[trio.abc.Stream]:
-    """Shake hands over TLS here and now, so that what fails is told as such.
-
-    Left to the first read or write, a certificate that is not trusted would look like a server that does
-    not answer.
-    """
-    secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
-    try:
-        with trio.move_on_after(timeout):
-            await secured.do_handshake()
-            return secured
-        problem: BaseException | str = f"no answer within {timeout:g} seconds"
-    except trio.BrokenResourceError as error:
-        problem = error.__cause__ or error
-    except BaseException:
-        await _abort(secured)
-        raise
-    await _abort(secured)
-    cause = problem if isinstance(problem, BaseException) else None
-    raise ConnectionLost(f"TLS handshake with {host}: {problem}") from cause
-
-
-async def _abort(stream: trio.abc.AsyncResource) -> None:
-    with trio.CancelScope(shield=True):
-        await trio.aclose_forcefully(stream)
-
-
-@contextlib.contextmanager
-def _bare_errors() -> Any:
-    """Let a lone exception out of its exception groups: the nurseries here are our affair.
-
-    The group's cause is kept by the exception's own traceback.
-    """
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if error is group:
-            raise
-        raise error from error.__cause__
+    async with open_client_by(
+        dial,
+        authority=authority,
+        resource=resource,
+        login=login,
+        passcode=passcode,
+        host=host,
+        headers=headers,
+        http_headers=http_headers,
+        config=config,
+        converter=converter,
+    ) as client:
+        yield client

@@ -7,12 +7,13 @@ never breaks the stream.  Rule 2: when the connection ends, everybody who waits 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import trio
 
+from trio_stomp.client.feed import Feed
 from trio_stomp.config import ClientConfig
 from trio_stomp.errors import ConnectionLost, ReceiptTimeout, RemoteProtocolError, ServerError, TrioStompError
 from trio_stomp.stomp.client import ClientProtocol
@@ -21,27 +22,49 @@ from trio_stomp.transport.websocket import ClientTransport
 
 _EARLY = 0.9  # a heart-beat goes out after this share of what was promised
 
+NOTICES = "server"
+"""Id of the subscription to the server's own events; those of users begin with "s" and a digit."""
+
 
 class Connection:
     """Frames in, frames out, receipts, and the end.
 
+    Args:
+        feeds: where the MESSAGEs of each subscription go; a full one stops the reading.
+        notice: what is done with those of `NOTICES`.
+
     Attributes:
         protocol: the STOMP state machine.
         failure: why the connection ended; None while it lives.
+        connected: the CONNECTED frame.
+        confirmed: ids of the subscriptions whose RECEIPT has come.
+        refused: id of the one that the server's ERROR was about, if it was about one and said so.
     """
 
-    def __init__(self, transport: ClientTransport, protocol: ClientProtocol, config: ClientConfig) -> None:
+    def __init__(
+        self,
+        transport: ClientTransport,
+        protocol: ClientProtocol,
+        config: ClientConfig,
+        feeds: Mapping[str, Feed],
+        notice: Callable[[Frame], None] | None = None,
+    ) -> None:
         self.protocol = protocol
         self.failure: TrioStompError | None = None
         self.connected: Frame | None = None
+        self.confirmed: set[str] = set()
+        self.refused: str | None = None
+        self._feeds = feeds
+        self._notice = notice
+        self._asked: dict[str, str] = {}  # receipt → id, of subscriptions that the server has not answered
         self._transport = transport
         self._config = config
         self._queue, self._queued = trio.open_memory_channel[bytes](0)
         self._receipts: dict[str, trio.Event] = {}
         self._receipt_count = 0
-        self._sinks: dict[str, trio.MemorySendChannel[Frame]] = {}
+        self._pause: trio.CancelScope | None = None
+        self._ended = trio.Event()
         self._welcome = trio.Event()
-        self._is_closing = False
 
     async def run(self) -> None:
         """Read, write and beat until the connection ends; `failure` says why, nothing is raised."""
@@ -97,11 +120,19 @@ class Connection:
         await trio.lowlevel.checkpoint_if_cancelled()
         raise ConnectionLost("connection lost") if self.failure is None else self.failure
 
+    async def wait_ended(self) -> None:
+        """Return once the connection has ended; `failure` says why."""
+        await self._ended.wait()
+
+    def next_receipt(self) -> str:
+        """A receipt id that was not used on this connection."""
+        self._receipt_count += 1
+        return f"r{self._receipt_count}"
+
     @contextmanager
     def expect_receipt(self) -> Iterator[str]:
         """A receipt id that was not used on this connection, to be awaited while the context lasts."""
-        self._receipt_count += 1
-        receipt = f"r{self._receipt_count}"
+        receipt = self.next_receipt()
         self._receipts[receipt] = trio.Event()
         try:
             yield receipt
@@ -125,21 +156,39 @@ class Connection:
             return
         raise ReceiptTimeout(f"no RECEIPT within {self._config.receipt_timeout:g} seconds")
 
-    def open_sink(self, key: str) -> trio.MemoryReceiveChannel[Frame]:
-        """Where a subscription's MESSAGEs arrive; bounded, and a full one stops the reading."""
-        send, receive = trio.open_memory_channel[Frame](self._config.messages)
-        self._sinks[key] = send
-        return receive
+    async def subscribe(
+        self, key: str, destination: str, headers: Mapping[str, str], receipt: str | None = None
+    ) -> None:
+        """Hand SUBSCRIBE to the writer, as `put`; its RECEIPT puts ``key`` into `confirmed`.
 
-    def close_sink(self, key: str) -> None:
-        """MESSAGEs of this subscription are dropped from now on."""
-        sink = self._sinks.pop(key, None)
-        if sink is not None:
-            sink.close()
+        Args:
+            receipt: an id that the caller waits for; by default one that nobody does.
+        """
+        receipt = receipt or self.next_receipt()
+        frame = self.protocol.subscribe(key, destination, headers={**headers, "receipt": receipt})
+        self._asked[receipt] = key
+        try:
+            await self.put(frame)
+        except BaseException:  # it was not sent, so there is nothing to unsubscribe
+            self._forget(key)
+            self.protocol.subscriptions.pop(key, None)
+            raise
+
+    async def unsubscribe(self, key: str) -> None:
+        """Hand UNSUBSCRIBE to the writer, as `put`, if there is something to unsubscribe."""
+        if self.failure is None and key in self.protocol.subscriptions:
+            self._forget(key)
+            await self.put(self.protocol.unsubscribe(key))
 
     async def aclose(self) -> None:
-        """DISCONNECT, wait for its RECEIPT, close. Takes ``close_timeout`` seconds twice at most."""
-        self._is_closing = True
+        """DISCONNECT, wait for its RECEIPT, close. Takes ``close_timeout`` seconds twice at most.
+
+        One that has not come as far as CONNECTED, nor to an ERROR, is aborted: nothing depends on it.
+        """
+        if self.connected is None and (self.failure is None or isinstance(self.failure, ConnectionLost)):
+            with trio.CancelScope(shield=True):
+                await self._transport.wire.abort()
+            return
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             try:
                 if self.failure is None and self.connected is not None:
@@ -154,17 +203,18 @@ class Connection:
         protocol = self.protocol
         while True:
             protocol.receive_data(await self._transport.receive())
-            while (frame := protocol.next_frame()) is not None:
+            while self.failure is None and (frame := protocol.next_frame()) is not None:
                 await self._act(frame)
+            await self.check()
 
     async def _act(self, frame: Frame) -> None:
         match frame.command:
             case "MESSAGE":
-                sink = self._sinks.get(frame.headers.get("subscription", ""))
-                if sink is not None:
-                    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # unsubscribed
-                        await sink.send(frame)
+                await self._deliver(frame, frame.headers.get("subscription", ""))
             case "RECEIPT":
+                key = self._asked.pop(frame.headers["receipt-id"], None)
+                if key is not None:
+                    self.confirmed.add(key)
                 event = self._receipts.pop(frame.headers["receipt-id"], None)
                 if event is not None:
                     event.set()
@@ -172,7 +222,20 @@ class Connection:
                 self.connected = frame
                 self._welcome.set()
             case "ERROR":
+                self.refused = self._asked.get(frame.headers.get("receipt-id", ""))
                 raise ServerError(frame.headers.get("message", "ERROR without a message"), frame)
+
+    async def _deliver(self, frame: Frame, key: str) -> None:
+        if key == NOTICES and self._notice is not None:
+            self._notice(frame)
+        elif (feed := self._feeds.get(key)) is not None:  # else it was unsubscribed meanwhile
+            feed.put(frame)
+            if feed.is_full:
+                with trio.CancelScope() as self._pause:  # until there is room or the connection has ended
+                    await feed.room()
+
+    def _forget(self, key: str) -> None:
+        self._asked = {receipt: asked for receipt, asked in self._asked.items() if asked != key}
 
     async def _write(self) -> None:
         try:
@@ -211,9 +274,10 @@ class Connection:
         if isinstance(error, RemoteProtocolError):
             self.protocol.close()
         self.failure = error
+        self._ended.set()
         self._welcome.set()
         for event in self._receipts.values():
             event.set()
         self._queued.close()
-        for key in list(self._sinks):
-            self.close_sink(key)
+        if self._pause is not None:
+            self._pause.cancel()

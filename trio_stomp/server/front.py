@@ -66,6 +66,8 @@ class FrontDoor:
         is_in = False
         core.metrics.connections_opened += 1
         wire = WireStream(stream, write_timeout=core.config.outbox.write_timeout, metrics=core.metrics)
+        self._lifecycle.arrive()
+        is_arriving = True
         try:
             upgrade = await self._receive(wire, remote)
             if upgrade is not None:
@@ -83,6 +85,8 @@ class FrontDoor:
                     session = SessionTask(core, transport, upgrade.origin, nursery)
                     del upgrade, transport  # not kept for as long as the session lasts
                     self._lifecycle.add(session)
+                    self._lifecycle.arrived()
+                    is_arriving = False
                     try:
                         await session.run()
                     finally:
@@ -94,6 +98,8 @@ class FrontDoor:
             core.metrics.internal_errors += 1
             logger.exception("connection from %s: unexpected exception", remote)
         finally:
+            if is_arriving:
+                self._lifecycle.arrived()
             if is_in:
                 self._admission.leave(remote)
             core.metrics.connections_closed += 1

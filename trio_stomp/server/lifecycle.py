@@ -65,6 +65,8 @@ class Lifecycle:
         self._stopped = trio.Event()
         self._empty = trio.Event()
         self._turns_given = False
+        self._arriving = 0
+        self._none_arrives = trio.Event()
         self.state = State.STARTING
         self.is_open = False
         self.was_cut = False
@@ -84,6 +86,16 @@ class Lifecycle:
         if state is State.STOPPED:
             self.is_open = False
             self._stopped.set()
+
+    def arrive(self) -> None:
+        """Count a connection that is accepted, until it `arrived`."""
+        self._arriving += 1
+
+    def arrived(self) -> None:
+        """One that was accepted is a session now, or has been answered, or is gone."""
+        self._arriving -= 1
+        if not self._arriving:
+            self._none_arrives.set()
 
     def add(self, session: SessionTask) -> None:
         """Count a session as live, until `remove`."""
@@ -118,6 +130,9 @@ class Lifecycle:
             await trio.sleep(config.delay)
             if self.before_closing is not None:
                 await self.before_closing()
+                while self._arriving:  # accepted from the shared socket: nobody else can serve them any more
+                    self._none_arrives = trio.Event()
+                    await self._none_arrives.wait()
             self.is_open = False
             await self._close_in_turn(config.window)
             while self._sessions:
