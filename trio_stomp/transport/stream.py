@@ -36,6 +36,7 @@ class WireStream(trio.abc.Stream):
     """
 
     __slots__ = (
+        "_is_drained",
         "_is_torn",
         "_lock",
         "_metrics",
@@ -54,6 +55,7 @@ class WireStream(trio.abc.Stream):
         self._write_timeout = write_timeout
         self._metrics = metrics
         self._is_torn = False
+        self._is_drained = False
         self._waits_since = math.inf
         self.last_read = self.last_written = trio.current_time()
 
@@ -77,12 +79,14 @@ class WireStream(trio.abc.Stream):
             if self._socket is None:
                 data = bytes(await self._stream.receive_some(max_bytes))
             else:
-                data = self._receive_now(self._socket, max_bytes or RECEIVE_BYTES)
+                size = max_bytes or RECEIVE_BYTES
+                data = None if self._is_drained else self._receive_now(self._socket, size)
                 if data is not None:
                     await trio.lowlevel.cancel_shielded_checkpoint()  # others have their turn
                 while data is None:
                     await trio.lowlevel.wait_readable(self._socket)
-                    data = self._receive_now(self._socket, max_bytes or RECEIVE_BYTES)
+                    data = self._receive_now(self._socket, size)
+                self._is_drained = len(data) < size  # asking once more would be a call in vain
         finally:
             self._waits_since = math.inf
         self.last_read = trio.current_time()
