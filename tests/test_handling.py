@@ -603,6 +603,26 @@ async def test_a_stream_that_fails_is_told(autojump_clock: MockClock) -> None:
         assert json.loads((await peer.frame()).body)["message"] == "no more"
 
 
+async def test_a_stream_that_fails_behind_its_receipt_is_not_answered_twice(
+    autojump_clock: MockClock,
+) -> None:
+    app = StompApp()
+
+    @app.on_subscribe("/app/x")
+    async def x() -> AsyncIterator[str]:
+        yield "one"
+        await trio.sleep(1)
+        raise AccessDenied("no more")
+
+    async with open_test_server(app, QUIET) as server:
+        peer = await open_peer(server)  # it hears of no errors
+        await peer.subscribe("/app/x")
+        assert (await peer.frame()).body == b"one"
+        await trio.sleep(2)
+        await peer.say("UNSUBSCRIBE", id="1", receipt="r")
+        assert (await peer.frame()).headers["receipt-id"] == "r"  # the session has gone on
+
+
 async def test_a_stream_that_never_waits_is_slowed_down_by_the_broker(autojump_clock: MockClock) -> None:
     app = StompApp()
 

@@ -571,3 +571,20 @@ async def test_mixed_versions_chat_over_real_sessions(autojump_clock: MockClock)
                 assert frame.body == b"%d" % number
                 assert frame.headers["x"] == "a:b"
                 assert frame.headers["message-id"] != "no"
+
+
+async def test_a_session_that_cannot_be_ended_is_no_end_of_the_broker(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("a mistake of ours")
+
+    slow, other = session("slow", messages=1), session("other")
+    slow.subscriber.overflowed = fail
+    async with running() as broker:
+        await do(broker, subscribe(slow, "/topic/a"), subscribe(other, "/topic/a"))
+        await do(broker, publish("/topic/a"), publish("/topic/a"), publish("/topic/a"))
+        assert len(other.bodies()) == 3
+        await do(broker, publish("/topic/a"))
+        assert len(other.bodies()) == 1
+    assert "session slow: failed to end after an overflow" in caplog.text

@@ -392,3 +392,17 @@ async def test_closing_gently_does_not_wait_for_ever_behind_a_blocked_write(
         started = trio.current_time()
         await wire.aclose_gently(5)
         assert trio.current_time() - started == 5
+
+
+@pytest.mark.parametrize("sent", [b"", b"x"], ids=["before anything came", "after a short read"])
+async def test_reading_a_socket_of_ours_that_was_closed_says_so(sent: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        wire = WireStream(stream, write_timeout=10, metrics=Metrics())
+        if sent:
+            theirs.sendall(sent)
+            assert await wire.receive_some() == sent
+        await wire.abort()
+        with pytest.raises(trio.ClosedResourceError):
+            await wire.receive_some()

@@ -200,7 +200,8 @@ class WebSocketConfig:
     )
     receive_ahead: int = _field(
         64 * KIB, "bytes", "bytes read ahead of the session",
-        """One read of the socket; past it we stop reading, so that TCP slows the client down.""",
+        """One read of the socket; past it we read on slowly, up to twice as much, for the pings that may be
+        there, then stop, so that TCP slows the client down.""",
         low=1 * KIB,
     )
     fragments: int = _field(
@@ -347,8 +348,8 @@ class DrainConfig:
 
     delay: float = _field(
         5.0, "seconds", "time from saying 503 on `/readyz` to refusing new connections",
-        """A load balancer goes on sending until it has noticed: HAProxy asks every 2 s and believes the third
-        answer, Kubernetes takes a few seconds to tell every node.""",
+        """A load balancer goes on sending until it has noticed: Kubernetes takes a few seconds to tell every
+        node; HAProxy's defaults (every 2 s, three answers) take 6, those in examples/deploy 1.5.""",
         low=0,
     )
     window: float = _field(

@@ -166,7 +166,11 @@ class SimpleBroker:
         for subscriber in dict.fromkeys(subscriber for subscriber, _, _ in late):
             self._metrics.outbox_overflows += 1
             self._forget(subscriber)
-            subscriber.overflowed()
+            try:
+                subscriber.overflowed()
+            except Exception:  # one session's trouble stays its own
+                self._metrics.internal_errors += 1
+                logger.exception("session %s: failed to end after an overflow", subscriber.session_id)
 
     def _publish(self, command: Publish) -> None:
         queue = user_queue(command.destination)

@@ -110,7 +110,7 @@ class Handling:
             if result is not None:
                 self._answer(session, key, route, message.destination, result)
         except Exception as error:  # a handler's own: told to the client and logged
-            await self._failed(session, frame, message, error)
+            await self._failed(session, frame, message, error, is_answered=route.is_stream)
         else:
             session.send_receipt(frame)
         finally:
@@ -168,11 +168,23 @@ class Handling:
         body, content_type = self._app.converter.encode(value, route.returns)
         return body, {"content-type": content_type}
 
-    async def _failed(self, session: SessionTask, frame: Frame, message: Message, error: Exception) -> None:
-        """Tell the client: by the app's own exception handler, else on the error queue, else by ERROR."""
+    async def _failed(
+        self,
+        session: SessionTask,
+        frame: Frame,
+        message: Message,
+        error: Exception,
+        *,
+        is_answered: bool = False,
+    ) -> None:
+        """Tell the client: by the app's own exception handler, else on the error queue, else by ERROR.
+
+        Args:
+            is_answered: the frame has had its RECEIPT, and gets no second answer.
+        """
         self._metrics.handler_errors += 1
         correlation = secrets.token_hex(8)
-        receipt = frame.headers.get("receipt")
+        receipt = None if is_answered else frame.headers.get("receipt")
         headers = {"correlation-id": correlation} | ({} if receipt is None else {"receipt-id": receipt})
         is_handled, is_told = await self._handled_by_app(session, message, error, headers)
         if is_handled and (is_told or receipt is None):

@@ -149,6 +149,7 @@ class SessionTask:
                 watch.cancel()
             if self.subscriber.is_attached:  # cancelled before it came to its end
                 core.broker.put(Detach(self.subscriber, ending.code, ending.reason))
+            self.outbox.finish(ending.code, ending.reason)  # of no effect unless this was cancelled
             self.outbox.close()
             core.metrics.close_code(self.outbox.close_code)
 

@@ -84,6 +84,8 @@ class WireStream(trio.abc.Stream):
                 if data is not None:
                     await trio.lowlevel.cancel_shielded_checkpoint()  # others have their turn
                 while data is None:
+                    if self._socket.fileno() < 0:
+                        raise trio.ClosedResourceError("this stream was closed")
                     await trio.lowlevel.wait_readable(self._socket)
                     data = self._receive_now(self._socket, size)
                 self._is_drained = len(data) < size  # asking once more would be a call in vain
