@@ -13,7 +13,6 @@ which ends with the server.
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
+from examples.external_api.connection import HttpConnection
 from trio_stomp import ConnectRequest, StompApp, User
 
 logger = logging.getLogger(__name__)
@@ -84,10 +84,9 @@ class PriceApi:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"EXTERNAL_API_URL is {url!r}, expected http://… or https://…")
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connect = partial(kind, parts.hostname, parts.port, timeout=API_TIMEOUT)
+        self._url = parts
         self._path = parts.path.rstrip("/")
-        self._idle: list[http.client.HTTPConnection] = []  # append and pop are atomic, so it needs no lock
+        self._idle: list[HttpConnection] = []  # append and pop are atomic, so it needs no lock
 
     def quote(self, sku: str) -> Quote:
         """Ask for the price of one thing.
@@ -109,21 +108,25 @@ class PriceApi:
 
     def _get(self, path: str) -> tuple[int, bytes]:
         while True:
+            connection = None
             try:
-                connection, is_used = self._idle.pop(), True
-            except IndexError:
-                connection, is_used = self._connect(), False
-            try:
-                connection.request("GET", path)
-                response = connection.getresponse()
-                body = response.read()
-            except (OSError, http.client.HTTPException) as error:
-                connection.close()
+                try:
+                    connection, is_used = self._idle.pop(), True
+                except IndexError:
+                    is_used = False
+                    connection = HttpConnection(self._url, API_TIMEOUT)
+                answer = connection.get(path)
+            except (OSError, ValueError) as error:
+                if connection is not None:
+                    connection.close()
                 if is_used and isinstance(error, ConnectionError):
                     continue  # the API had closed it while it was idle; a GET may be sent again
                 raise PriceError(f"the API failed: {error!r}") from error
-            self._idle.append(connection)
-            return response.status, body
+            if connection.is_reusable:
+                self._idle.append(connection)
+            else:
+                connection.close()
+            return answer
 
     def close(self) -> None:
         """Close the idle connections."""
