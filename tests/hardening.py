@@ -19,7 +19,7 @@ from streams import Recording
 from trio.testing import wait_all_tasks_blocked
 from wire import BINARY, CLOSE, PING, PONG, TEXT, Wire, client_frame, close_frame, handshake
 
-from trio_stomp import Message, ServerConfig, StompApp, StompConfig, WebSocketConfig
+from trio_stomp import Message, ServerConfig, StatisticsConfig, StompApp, StompConfig, WebSocketConfig
 from trio_stomp.app.session import ConnectRequest
 from trio_stomp.messages.message import User
 from trio_stomp.server.serve import open_server, serve
@@ -212,10 +212,11 @@ def make_app(seen: list[Seen], gate: trio.Event) -> StompApp:
 
 
 def make_config(*, is_fast: bool = True, **more: Any) -> ServerConfig:
-    """Small limits, no heart-beats."""
+    """Small limits, and no timers that run all the time: each would stop a jump of the clock."""
     return ServerConfig(
         stomp=StompConfig(heart_beat_send=0, heart_beat_receive=0, body=BODY_BYTES),
         websocket=WebSocketConfig(fast_path=is_fast, message=MESSAGE_BYTES, fragments=FRAGMENTS),
+        statistics=StatisticsConfig(log_interval=0, lag_interval=0),
         **more,
     )
 

@@ -13,7 +13,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from trio_stomp import Client, ClientConfig, Connected, Reconnect
 from trio_stomp.client.client import open_client_by
-from trio_stomp.client.endpoint import bare_errors
+from trio_stomp.groups import bare_errors
 from trio_stomp.stomp.decoding import FrameDecoder
 from trio_stomp.stomp.frames import Frame, Limits, Version, encode
 from trio_stomp.testing import TestServer

@@ -19,7 +19,7 @@ PACKAGE: Final = Path(trio_stomp.__file__).parent
 
 FLOORS: Final[tuple[frozenset[str], ...]] = (
     frozenset({"errors", "version"}),
-    frozenset({"config", "histogram"}),
+    frozenset({"config", "groups", "histogram"}),
     frozenset({"metrics", "settings"}),
     frozenset({"stomp"}),
     frozenset({"channels"}),

@@ -18,8 +18,8 @@ from trio.testing import MockClock
 
 from trio_stomp import ConnectRefused, ConnectRequest, Message, StompApp, User
 from trio_stomp.errors import OverloadedError
+from trio_stomp.groups import bare_errors
 from trio_stomp.stress.endpoint import Endpoint
-from trio_stomp.stress.groups import bare_errors
 from trio_stomp.stress.load import open_load
 from trio_stomp.stress.plan import StressError
 from trio_stomp.stress.results import Run

@@ -24,6 +24,7 @@ import re
 import select
 import selectors
 import stat
+import sys
 import zlib
 from collections import deque
 from typing import Any
@@ -182,7 +183,9 @@ async def serve(port: int, capacity: int, seconds: float, jitter: float) -> None
     loop = asyncio.get_running_loop()
     service = Service(capacity, seconds, jitter)
     server = await loop.create_server(lambda: Connection(service), "127.0.0.1", port, backlog=1024)
-    print(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    # In one piece, also with PYTHONUNBUFFERED: who waits for it may be killed as soon as it has read.
+    sys.stdout.write(f"listening on http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n")
+    sys.stdout.flush()
     is_orphan = asyncio.Event()
 
     def read_input() -> None:

@@ -174,7 +174,8 @@ async def test_a_server_that_dies_while_we_connect_is_told_with_its_last_words(
     pids: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "dying_app.py").write_text(
-        APP + "@app.on_connect\ndef connect(): print('no more', file=sys.stderr, flush=True); os._exit(4)\n"
+        APP
+        + "@app.on_connect\nasync def connect(): print('no more', file=sys.stderr, flush=True); os._exit(4)\n"
     )
     with pytest.raises(StressError) as told:
         await measure(a_plan(target="dying_app:app"))

@@ -18,11 +18,11 @@ import trio
 from trio_stomp.cli.progress import Show, has_rich, open_progress
 from trio_stomp.cli.usage import EXIT_FAILED, PASSCODE, UsageError, guess_content_type, read_body
 from trio_stomp.errors import ConfigError
+from trio_stomp.groups import bare_errors
 from trio_stomp.stress import advice, store
 from trio_stomp.stress.compare import compare_text
 from trio_stomp.stress.criteria import Criterion, failures, parse_criteria
 from trio_stomp.stress.drive import measure
-from trio_stomp.stress.groups import bare_errors
 from trio_stomp.stress.page import report_page
 from trio_stomp.stress.plan import Plan, Ramp, StressError, Sweep
 from trio_stomp.stress.results import Report, Run

@@ -16,13 +16,14 @@ from urllib.parse import urlsplit
 import trio
 
 from trio_stomp.client.connection import Connection
-from trio_stomp.client.endpoint import Dial, Endpoint, bare_errors, dial_url
+from trio_stomp.client.endpoint import Dial, Endpoint, dial_url
 from trio_stomp.client.events import ClientEvents
 from trio_stomp.client.feed import Feed
 from trio_stomp.client.reconnect import Reconnect
 from trio_stomp.client.supervisor import Supervisor
 from trio_stomp.config import ClientConfig
 from trio_stomp.errors import ConnectionLost
+from trio_stomp.groups import bare_errors
 from trio_stomp.messages.conversion import Converter
 from trio_stomp.messages.message import Message
 from trio_stomp.stomp.frames import Version

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from urllib.parse import urlsplit
 
 import attrs
@@ -14,6 +14,7 @@ from trio_stomp.client.connection import Connection
 from trio_stomp.client.feed import Feed
 from trio_stomp.config import ClientConfig, WebSocketConfig
 from trio_stomp.errors import ConnectionLost
+from trio_stomp.groups import bare_errors
 from trio_stomp.metrics import Metrics
 from trio_stomp.stomp.client import ClientProtocol
 from trio_stomp.stomp.frames import Frame, Limits
@@ -167,20 +168,3 @@ async def _start_tls(
 async def _abort(stream: trio.abc.AsyncResource) -> None:
     with trio.CancelScope(shield=True):
         await trio.aclose_forcefully(stream)
-
-
-@contextlib.contextmanager
-def bare_errors() -> Iterator[None]:
-    """Let a lone exception out of its exception groups: the nurseries here are our affair.
-
-    The group's cause is kept by the exception's own traceback.
-    """
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        error: BaseException = group
-        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]
-        if error is group:
-            raise
-        raise error from error.__cause__

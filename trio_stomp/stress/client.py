@@ -16,12 +16,12 @@ import trio
 
 from trio_stomp.config import ClientConfig, WebSocketConfig
 from trio_stomp.errors import ConnectionLost, ServerError, TrioStompError
+from trio_stomp.groups import bare_errors
 from trio_stomp.metrics import Metrics
 from trio_stomp.stomp.client import ClientProtocol
 from trio_stomp.stomp.frames import Frame, Limits, Version, encode
 from trio_stomp.stomp.protocol import HeartBeat
 from trio_stomp.stress.endpoint import Endpoint
-from trio_stomp.stress.groups import bare_errors
 from trio_stomp.stress.matching import ERRORS_ID, REPLY_ID, Session
 from trio_stomp.stress.plan import ERROR_QUEUE, Plan
 from trio_stomp.stress.schedule import Schedule

@@ -15,10 +15,10 @@ from typing import Final, Literal
 import attrs
 import trio
 
+from trio_stomp.groups import bare_errors
 from trio_stomp.stress import advice
 from trio_stomp.stress.criteria import Criterion
 from trio_stomp.stress.endpoint import Endpoint
-from trio_stomp.stress.groups import bare_errors
 from trio_stomp.stress.load import Load, open_load
 from trio_stomp.stress.plan import Plan, label_of_rate, label_of_size
 from trio_stomp.stress.results import Run

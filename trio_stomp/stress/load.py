@@ -16,11 +16,11 @@ import attrs
 import trio
 
 from trio_stomp.errors import ServerError
+from trio_stomp.groups import bare_errors
 from trio_stomp.metrics import Metrics
 from trio_stomp.server.statistics import LoopLag
 from trio_stomp.stress.client import Client
 from trio_stomp.stress.endpoint import Endpoint
-from trio_stomp.stress.groups import bare_errors
 from trio_stomp.stress.plan import Plan, StressError
 from trio_stomp.stress.schedule import Schedule
 from trio_stomp.stress.scrape import Sample

@@ -16,8 +16,8 @@ from typing import Final
 
 import trio
 
+from trio_stomp.groups import bare_errors
 from trio_stomp.stress.endpoint import Endpoint, endpoint_at
-from trio_stomp.stress.groups import bare_errors
 from trio_stomp.stress.plan import Plan, StressError
 
 START_TIMEOUT: Final = 30.0
@@ -27,6 +27,8 @@ _PATIENCE: Final = 3.0
 """Seconds for the end without delay (SIGINT), again for the one at once (a second signal), then SIGKILL."""
 _SHORT: Final = 0.5
 """Seconds for what should be there at once."""
+_EXIT: Final = 3.0
+"""Seconds for the exit of a process that closed its connections; a busy machine takes its time."""
 _KEPT: Final = 4096
 """Bytes of standard error, the last ones: a traceback's end with its exception."""
 
@@ -62,7 +64,7 @@ async def open_target(plan: Plan, threads: int | None = None) -> AsyncIterator[E
                     yield endpoint_at(url, is_ours=True)
                 except StressError:
                     # What is seen from outside may be its end, which is told with the reason.
-                    with trio.move_on_after(_SHORT):
+                    with trio.move_on_after(_EXIT):
                         await process.wait()
                     if process.returncode is None:
                         raise
