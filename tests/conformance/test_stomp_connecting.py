@@ -259,10 +259,7 @@ async def test_heart_beating_the_server_sends_within_the_slower_of_both_row39(
             assert most / 2 < trio.current_time() - started <= most
 
 
-@since_1_1
-async def test_heart_beating_goes_on_after_a_write_that_hung_row39(
-    version: Version, autojump_clock: MockClock
-) -> None:
+async def test_heart_beating_goes_on_after_a_write_that_hung_row39(autojump_clock: MockClock) -> None:
     """While a frame is in flight its bytes are the sign of life; none comes between its parts."""
     async with (
         broker(config=beating(1, 0)) as server,
