@@ -269,6 +269,17 @@ async def test_ack_and_nack_of_an_unknown_message_are_refused_row71(
 
 
 @each_version
+async def test_ack_of_an_unknown_message_is_refused_in_a_transaction_too_row71(
+    version: Version, autojump_clock: MockClock
+) -> None:
+    """At once, not at its COMMIT: the RECEIPT of a frame in a transaction says that it was taken."""
+    async with session(version) as talk:
+        await talk.listen(Q, ack="client")
+        await talk.confirmed("BEGIN", transaction="tx")
+        await talk.refused(b"ACK\nid:9\nmessage-id:9\nsubscription:1\ntransaction:tx\n\n\0")
+
+
+@each_version
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("is_one_write", [True, False], ids=["in one write", "apart"])
 async def test_ack_of_an_acknowledged_message_is_refused_row71(

@@ -64,6 +64,18 @@ async def test_message_names_its_subscription_row46(version: Version, autojump_c
         assert (one.headers["subscription"], two.headers["subscription"]) == ("a:b", "☃")
 
 
+@each_version
+async def test_message_headers_of_the_server_cannot_be_forged_row46(
+    version: Version, autojump_clock: MockClock
+) -> None:
+    async with session(version) as talk:
+        await talk.listen()
+        own = b"message-id:forged\nsubscription:forged\nack:forged\nredelivered:forged\n"
+        await talk.write(b"SEND\ndestination:/topic/t\n" + own + b"\nx\0")
+        [message] = await talk.take(1)
+        assert "forged" not in message.headers.values()
+
+
 @pytest.mark.parametrize("mode", ["client", "client-individual"])
 @pytest.mark.parametrize("destination", [Q, T])
 async def test_message_has_an_ack_header_where_it_is_acknowledged_row47(
