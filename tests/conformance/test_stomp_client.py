@@ -37,6 +37,13 @@ def connected(version: Version = V1_2) -> ClientProtocol:
     return protocol
 
 
+def consuming(version: Version = V1_2) -> ClientProtocol:
+    """A client that has subscription 1 and is to acknowledge."""
+    protocol = connected(version)
+    protocol.subscribe("1", "/queue/q", ack="client")
+    return protocol
+
+
 def refused(protocol: ClientProtocol, data: bytes) -> None:
     """The server's bytes must be refused, for ever."""
     with pytest.raises(RemoteProtocolError):
@@ -93,8 +100,8 @@ async def until_left(server: Scripted) -> None:
 MOVES: dict[str, Move] = {
     "SEND": lambda client: client.send("/topic/t"),
     "SUBSCRIBE": lambda client: client.subscribe("9", "/topic/t"),
-    "UNSUBSCRIBE": lambda client: client.unsubscribe("1"),
     "ACK": lambda client: client.ack(Frame("MESSAGE", {"ack": "a", "message-id": "m", "subscription": "1"})),
+    "UNSUBSCRIBE": lambda client: client.unsubscribe("1"),
     "BEGIN": lambda client: client.begin("new"),
     "COMMIT": lambda client: client.commit("tx"),
     "ABORT": lambda client: client.abort("tx"),
@@ -245,7 +252,7 @@ async def test_client_says_the_type_of_a_body_c14(autojump_clock: MockClock) -> 
 @each_version
 def test_client_gives_a_body_to_send_only_c15(version: Version) -> None:
     protocol = connected(version)
-    protocol.subscribe("1", "/topic/t")
+    protocol.subscribe("1", "/queue/q", ack="client")
     protocol.begin("tx")
     for name, move in MOVES.items():
         if name != "ABORT":
@@ -391,7 +398,7 @@ async def test_client_passes_over_what_comes_after_unsubscribe_c22(autojump_cloc
 def test_client_acknowledges_as_its_version_names_a_message_c23(
     version: Version, expected: dict[str, str]
 ) -> None:
-    protocol = connected(version)
+    protocol = consuming(version)
     [message] = fed(protocol, raw(MESSAGE))
     assert read(protocol.ack(message), version).headers == expected
     if version is not V1_0:
@@ -399,7 +406,7 @@ def test_client_acknowledges_as_its_version_names_a_message_c23(
 
 
 def test_client_has_no_nack_in_1_0_c23() -> None:
-    protocol = connected(V1_0)
+    protocol = consuming(V1_0)
     [message] = fed(protocol, raw(MESSAGE))
     with pytest.raises(LocalProtocolError):
         protocol.nack(message)
@@ -407,7 +414,7 @@ def test_client_has_no_nack_in_1_0_c23() -> None:
 
 @pytest.mark.parametrize("version", [V1_2], ids=["1.2"])
 def test_client_acknowledges_only_what_is_to_be_c24(version: Version) -> None:
-    protocol = connected(version)
+    protocol = consuming(version)
     [message] = fed(protocol, raw("MESSAGE destination:/q message-id:m subscription:1"))
     with pytest.raises(LocalProtocolError):
         protocol.ack(message)
@@ -432,7 +439,7 @@ def test_client_transactions_begin_once_and_end_once_c25(end: str, version: Vers
 
 @each_version
 def test_client_names_only_open_transactions_c25(version: Version) -> None:
-    protocol = connected(version)
+    protocol = consuming(version)
     [message] = fed(protocol, raw(MESSAGE))
     inside = {"transaction": "tx"}
     for move in (lambda: protocol.send("/q", b"", inside), lambda: protocol.ack(message, headers=inside)):
@@ -490,7 +497,7 @@ async def test_client_does_not_take_silence_for_a_receipt_c26(autojump_clock: Mo
 @each_move
 def test_client_sends_nothing_after_disconnect_c27(move: Move) -> None:
     protocol = connected()
-    protocol.subscribe("1", "/topic/t")
+    protocol.subscribe("1", "/queue/q", ack="client")
     protocol.begin("tx")
     protocol.disconnect("77")
     with pytest.raises(LocalProtocolError):
@@ -639,7 +646,7 @@ async def test_client_raises_an_error_and_closes_c33(autojump_clock: MockClock) 
 @each_move
 def test_client_sends_nothing_after_error_c33(move: Move) -> None:
     protocol = connected()
-    protocol.subscribe("1", "/topic/t")
+    protocol.subscribe("1", "/queue/q", ack="client")
     protocol.begin("tx")
     assert [frame.command for frame in fed(protocol, raw("ERROR message:no") + raw(MESSAGE))] == ["ERROR"]
     with pytest.raises(LocalProtocolError):
