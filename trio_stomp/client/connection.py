@@ -180,6 +180,29 @@ class Connection:
             self._forget(key)
             await self.put(self.protocol.unsubscribe(key))
 
+    async def begin(self, transaction: str) -> None:
+        """Hand BEGIN to the writer, as `put`."""
+        frame = self.protocol.begin(transaction)
+        try:
+            await self.put(frame)
+        except BaseException:  # it was not sent
+            self.protocol.transactions.discard(transaction)
+            raise
+
+    async def commit(self, transaction: str, receipt: str) -> None:
+        """Hand COMMIT to the writer, as `put`; what fails leaves the transaction open."""
+        frame = self.protocol.commit(transaction, headers={"receipt": receipt})
+        try:
+            await self.put(frame)
+        except BaseException:
+            self.protocol.transactions.add(transaction)
+            raise
+
+    async def abort(self, transaction: str) -> None:
+        """Hand ABORT to the writer, as `put`, if there is something to abort."""
+        if self.failure is None and transaction in self.protocol.transactions:
+            await self.put(self.protocol.abort(transaction))
+
     async def aclose(self) -> None:
         """DISCONNECT, wait for its RECEIPT, close. Takes ``close_timeout`` seconds twice at most.
 
@@ -229,7 +252,7 @@ class Connection:
         if key == NOTICES and self._notice is not None:
             self._notice(frame)
         elif (feed := self._feeds.get(key)) is not None:  # else it was unsubscribed meanwhile
-            feed.put(frame)
+            feed.put(frame, self)
             if feed.is_full:
                 with trio.CancelScope() as self._pause:  # until there is room or the connection has ended
                     await feed.room()
