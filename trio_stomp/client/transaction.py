@@ -26,7 +26,7 @@ async def acknowledge(
     arrival: Arrival,
     *,
     is_taken: bool,
-    transaction: str | None = None,
+    transaction: Transaction | None = None,
     receipt: bool = False,
 ) -> None:
     """Send ACK, or NACK if it is not taken, as `Client.ack` and `Client.nack`.
@@ -37,11 +37,12 @@ async def acknowledge(
     if connection is None or arrival.origin is not connection:
         raise _stale()
     with contextlib.ExitStack() as expecting:
-        said = {} if transaction is None else {"transaction": transaction}
+        name = None if transaction is None else transaction.name
+        said = {} if name is None else {"transaction": name}
         if receipt:
             said["receipt"] = expecting.enter_context(connection.expect_receipt())
         say = connection.protocol.ack if is_taken else connection.protocol.nack
-        with arrival.ledger.settling(arrival, transaction):
+        with arrival.ledger.settling(arrival, name):
             try:
                 await connection.check()
                 await connection.put(say(arrival.frame, headers=said))
@@ -49,6 +50,8 @@ async def acknowledge(
                 if connection.failure is None or not supervisor.comes_back:
                     raise
                 raise _stale() from error
+        if transaction is not None:
+            transaction.holds(arrival)
         if receipt:
             await supervisor.confirm(connection, said["receipt"])
 
@@ -93,17 +96,19 @@ class Transaction:
         """Give a message back with the transaction; as `Client.nack`, and raises as `send`."""
         await self._acknowledge(message, is_taken=False, receipt=receipt)
 
+    def holds(self, arrival: Arrival) -> None:
+        """Note a message that it acknowledges; for `acknowledge`."""
+        self._ledgers[arrival.frame.headers.get("subscription", "")] = arrival.ledger
+
     async def _acknowledge(self, message: ReceivedMessage, *, is_taken: bool, receipt: bool) -> None:
-        arrival = message.arrival
         with self._bound():
             await self._connection.check()
-            self._ledgers[arrival.frame.headers.get("subscription", "")] = arrival.ledger
             await acknowledge(
                 self._supervisor,
                 self._connection,
-                arrival,
+                message.arrival,
                 is_taken=is_taken,
-                transaction=self.name,
+                transaction=self,
                 receipt=receipt,
             )
 
