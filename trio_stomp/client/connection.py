@@ -286,7 +286,7 @@ class Connection:
                 now = trio.current_time()
             if (silence := wire.silence(now)) >= allowed:
                 self._end(ConnectionLost(f"no heart-beat for {silence:.1f} seconds"))
-                await self._transport.aclose(1002, "no heart-beat")
+                await self._transport.abandon(1002, "no heart-beat")
                 return
             due = min(max(wire.last_written + every, now + every / 10), now + allowed - silence)
             await trio.sleep_until(due)
