@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 from peer import without_heart_beats
-from returning import FAILING, SILENT, At, Recorder, Scripted, coming_back, scripted, until_connected
+from returning import FAILING, HALF, SILENT, At, Recorder, Scripted, coming_back, scripted, until_connected
 from trio.testing import MockClock
 
 from trio_stomp import (
@@ -17,6 +17,7 @@ from trio_stomp import (
     LocalProtocolError,
     ReceiptTimeout,
     ReceivedMessage,
+    Reconnect,
     ServerError,
     Subscription,
 )
@@ -412,10 +413,13 @@ async def test_without_reconnect_an_ack_after_the_end_says_why_it_ended(
             await client.ack(message)
 
 
-async def test_an_ack_whose_receipt_is_lost_is_not_known(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("reconnect", [HALF, None])
+async def test_an_ack_whose_receipt_is_lost_is_not_known(
+    reconnect: Reconnect | None, autojump_clock: MockClock
+) -> None:
     recorder = Recorder(until="ACK")
     async with (
-        coming_back(scripted(recorder), scripted(Recorder())) as (client, _),
+        coming_back(scripted(recorder), scripted(Recorder()), reconnect=reconnect) as (client, _),
         client.subscribe("/queue/a", ack="client") as messages,
     ):
         message = await messages.receive()
@@ -523,3 +527,15 @@ def test_what_fails_while_it_is_settled_in_a_transaction_is_not(is_cumulative: b
     assert (is_free(ledger, first), is_free(ledger, second)) == (False, True)
     ledger.abort("a")
     assert is_free(ledger, first)
+
+
+@pytest.mark.parametrize("is_cumulative", [True, False])
+def test_what_fails_after_its_transaction_was_aborted_is_free_as_all_of_it(is_cumulative: bool) -> None:
+    ledger = Ledger(is_cumulative=is_cumulative)
+    first, second = arrivals(ledger, 2)
+    settle(ledger, first, "a")
+    with pytest.raises(KeyError), ledger.settling(second, "a"):  # noqa: PT012
+        ledger.abort("a")
+        raise KeyError
+    assert is_free(ledger, first)
+    assert is_free(ledger, second)

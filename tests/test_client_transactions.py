@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 import trio
 from peer import Gate, without_heart_beats
-from returning import FAILING, At, Recorder, Target, coming_back, scripted, until_connected
+from returning import FAILING, At, Recorder, Scripted, Target, coming_back, scripted, until_connected
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_stomp import (
@@ -325,6 +325,34 @@ async def test_a_frame_that_the_server_refuses_is_its_error(autojump_clock: Mock
             await work(client)
 
 
+async def test_an_ack_that_waits_while_the_server_refuses_is_told_its_error(
+    autojump_clock: MockClock,
+) -> None:
+    """Whatever the ERROR was about: without the connection there is no transaction."""
+
+    async def script(server: Scripted) -> None:
+        await server.welcome()
+        await server.answer()
+        await server.publish(b"1", ack="a1")
+        for _ in range(3):
+            await server.frame()
+        await server.say("ERROR", message="go away", receipt_id="another")
+
+    async with (
+        coming_back(scripted(script), scripted(Recorder())) as (client, _),
+        client.subscribe("/queue/a", ack="client") as messages,
+    ):
+        message = await messages.receive()
+
+        async def work() -> None:
+            async with client.transaction() as transaction:
+                await transaction.send("/queue/b", "x")
+                await transaction.ack(message, receipt=True)
+
+        with pytest.raises(ServerError, match="go away"):
+            await work()
+
+
 async def test_a_commit_that_the_server_refuses_is_its_error(at: At, autojump_clock: MockClock) -> None:
     async with (
         coming_back(at) as (client, _),
@@ -395,7 +423,18 @@ async def test_what_a_lost_connection_had_given_is_void_within_a_new_transaction
     assert at.server.statistics().metrics.protocol_errors == 0
 
 
-async def test_a_commit_whose_receipt_is_lost_is_not_known(autojump_clock: MockClock) -> None:
+async def test_without_reconnect_too_a_commit_whose_receipt_is_lost_is_not_known(
+    autojump_clock: MockClock,
+) -> None:
+    async with coming_back(scripted(Recorder(until="COMMIT")), reconnect=None) as (client, _):
+        with pytest.raises(ConnectionLost, match="before the RECEIPT, whether it was done is not known"):
+            async with client.transaction():
+                pass
+
+
+async def test_a_commit_whose_receipt_is_lost_is_not_known_and_not_repeated(
+    autojump_clock: MockClock,
+) -> None:
     recorder, second = Recorder(until="COMMIT"), Recorder()
     async with coming_back(scripted(recorder), scripted(second)) as (client, _):
         with pytest.raises(ConnectionLost, match="before the RECEIPT, whether it was done is not known"):

@@ -239,8 +239,7 @@ class Client:
                 self._supervisor, self._connection, message.arrival, is_taken=is_taken, receipt=receipt
             )
 
-    @contextlib.asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    def transaction(self) -> contextlib.AbstractAsyncContextManager[Transaction]:
         """Have what is sent and acknowledged with the transaction take effect as a whole, or not at all.
 
         Entering sends BEGIN, waiting for a connection as `send` does. Leaving sends COMMIT, and returns when
@@ -254,8 +253,7 @@ class Client:
             ReceiptTimeout, ServerError: as `send`.
         """
         name = f"t{next(self._transactions)}"
-        async with open_transaction(name, self._supervisor, self._converter, self._config) as transaction:
-            yield transaction
+        return open_transaction(name, self._supervisor, self._converter, self._config)
 
 
 @contextlib.asynccontextmanager

@@ -204,7 +204,10 @@ class Supervisor:
             ConnectionLost: the connection ended before: it is not known whether the frame was acted upon.
             TrioStompError: as `ask`.
         """
-        lost = await self._wait_receipt(connection, receipt)
+        try:
+            lost = await self._wait_receipt(connection, receipt)
+        except ConnectionLost as error:
+            lost = error
         if lost is not None:
             raise not_known(lost) from lost
 

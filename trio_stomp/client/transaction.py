@@ -22,7 +22,7 @@ from trio_stomp.messages.conversion import Converter
 
 async def acknowledge(
     supervisor: Supervisor,
-    connection: Connection | None,
+    connection: Connection,
     arrival: Arrival,
     *,
     is_taken: bool,
@@ -34,7 +34,7 @@ async def acknowledge(
     Args:
         connection: the only one on which it may go out.
     """
-    if connection is None or arrival.origin is not connection:
+    if arrival.origin is not connection:
         raise _stale()
     with contextlib.ExitStack() as expecting:
         name = None if transaction is None else transaction.name
@@ -143,8 +143,10 @@ class Transaction:
             yield
         except TrioStompError as error:
             failure = self._connection.failure
-            if failure is None or isinstance(failure, ServerError):  # which may be about the transaction
+            if failure is None:
                 raise
+            if isinstance(failure, ServerError):  # which may be about the transaction
+                raise failure from None
             text = f"transaction {self.name!r} is lost with its connection, nothing of it was done: {failure}"
             raise ConnectionLost(text, code=code_of(failure)) from error
 
