@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -153,6 +154,39 @@ async def test_aborting_takes_the_close_timeout_at_most(autojump_clock: MockCloc
             await work(client)
         assert trio.current_time() - before == 5
         gates[0].open()
+
+
+async def test_a_loss_while_it_is_aborted_does_not_hide_why_it_is(
+    at: At, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    async def work(client: Client) -> None:
+        async with client.transaction():
+            await wait_all_tasks_blocked()
+            at.gates[0].shut()
+            await client.send("/topic/a", "in the writer's hands")
+            nursery.start_soon(at.cut_soon)
+            raise KeyError("mine")
+
+    async with coming_back(at) as (client, _):
+        with pytest.raises(KeyError, match="mine"):
+            await work(client)
+
+
+@pytest.mark.parametrize("ack", ["client", INDIVIDUAL])
+async def test_nothing_is_kept_of_those_that_have_ended(ack: str, autojump_clock: MockClock) -> None:
+    async with (
+        coming_back(scripted(Recorder(count=20)), reconnect=None) as (client, _),
+        client.subscribe("/queue/a", ack=ack) as messages,
+    ):
+        for number in range(20):
+            with contextlib.suppress(KeyError):
+                async with client.transaction() as transaction:
+                    await transaction.ack(await messages.receive())
+                    if number % 2:
+                        raise KeyError
+        ledger = messages._feed._ledger
+        assert ledger._held == {}
+        assert set(ledger._up_to) <= {None}
 
 
 async def test_a_begin_that_was_cancelled_before_it_was_sent_leaves_nothing(

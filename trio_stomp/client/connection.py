@@ -199,9 +199,8 @@ class Connection:
             raise
 
     async def abort(self, transaction: str) -> None:
-        """Hand ABORT to the writer, as `put`, if there is something to abort."""
-        if self.failure is None and transaction in self.protocol.transactions:
-            await self.put(self.protocol.abort(transaction))
+        """Hand ABORT to the writer, as `put`."""
+        await self.put(self.protocol.abort(transaction))
 
     async def aclose(self) -> None:
         """DISCONNECT, wait for its RECEIPT, close. Takes ``close_timeout`` seconds twice at most.

@@ -93,7 +93,6 @@ class Feed:
             while True:
                 self._receive.receive_nowait()
                 self._count -= 1
-        self._room.set()
 
     def end(self, failure: Exception) -> None:
         """Nothing more will arrive, and this is why; what has arrived can still be read."""

@@ -127,7 +127,7 @@ class Transaction:
     async def _abort(self) -> None:
         for ledger in self._ledgers.values():
             ledger.abort(self.name)
-        with contextlib.suppress(TrioStompError):  # the connection has ended, and the transaction with it
+        with contextlib.suppress(TrioStompError):  # COMMIT has gone out already, or the connection has ended
             await self._connection.abort(self.name)
 
     def _check_subscriptions(self) -> None:
