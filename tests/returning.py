@@ -64,9 +64,9 @@ class At:
         nursery.start_soon(self.server.server.serve_stream, theirs, "client")
         return self.gates[-1]
 
-    async def cut(self) -> None:
-        """The last connection is lost, as when a server crashes; everybody has noticed."""
-        await trio.aclose_forcefully(self._streams[-1])
+    async def cut(self, number: int = -1) -> None:
+        """A connection is lost, the last one, as when a server crashes; everybody has noticed."""
+        await trio.aclose_forcefully(self._streams[number])
         await wait_all_tasks_blocked()
 
     async def cut_soon(self) -> None:

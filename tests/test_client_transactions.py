@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import attrs
 import pytest
 import trio
 from peer import Gate, without_heart_beats
-from returning import FAILING, At, Recorder, Scripted, Target, coming_back, scripted, until_connected
+from returning import FAILING, HALF, At, Recorder, Scripted, Target, coming_back, scripted, until_connected
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_stomp import (
@@ -476,6 +478,54 @@ async def test_a_commit_whose_receipt_is_lost_is_not_known_and_not_repeated(
                 await transaction.send("/queue/b", "x")
         await client.send("/topic/a", receipt=True)
     assert second.commands == ["SEND", "DISCONNECT"]
+
+
+@pytest.mark.parametrize("ack", ["client", INDIVIDUAL])
+async def test_each_job_has_one_result_whatever_is_cut(ack: str, at: At, autojump_clock: MockClock) -> None:
+    """Workers whose connections are lost all the time, in the middle of whatever they do."""
+    chance, jobs = random.Random(7), 60
+    begun = done = 0
+
+    async def work(client: Client) -> None:
+        nonlocal begun, done
+        async with client.subscribe("/queue/jobs", ack=ack, prefetch=5) as messages:
+            async for job in messages:
+                with contextlib.suppress(LocalProtocolError, ConnectionLost):
+                    begun += 1
+                    async with client.transaction() as transaction:
+                        await trio.sleep(chance.random() / 10)
+                        await transaction.ack(job)
+                        await trio.sleep(chance.random() / 10)
+                        await transaction.send("/queue/results", job.text)
+                        await trio.sleep(chance.random() / 10)
+                    done += 1
+
+    async def cut() -> None:
+        while done < jobs:
+            await trio.sleep(chance.random() / 10)
+            await at.cut(chance.choice((-1, -2, -3)))
+
+    quick = attrs.evolve(HALF, initial=0.1, maximum=0.2)
+    async with (
+        at.server.client() as boss,
+        boss.subscribe("/queue/results") as results,
+        coming_back(at, reconnect=quick) as (ada, _),
+        coming_back(at, reconnect=quick) as (eve, _),
+        trio.open_nursery() as nursery,
+    ):
+        for number in range(jobs):
+            await boss.send("/queue/jobs", f"{number}", receipt=True)
+        nursery.start_soon(work, ada)
+        nursery.start_soon(work, eve)
+        nursery.start_soon(cut)
+        with trio.fail_after(300):
+            got = [(await results.receive()).text for _ in range(jobs)]
+        with trio.move_on_after(10):
+            got.append((await results.receive()).text)
+        nursery.cancel_scope.cancel()
+    assert sorted(got, key=int) == [f"{number}" for number in range(jobs)]
+    assert begun > jobs * 1.2
+    assert at.server.statistics().metrics.protocol_errors == 0
 
 
 async def test_beginning_waits_for_a_connection(at: At, autojump_clock: MockClock) -> None:
