@@ -18,7 +18,9 @@ from trio_stomp.client.events import (
     GaveUp,
     Retrying,
 )
+from trio_stomp.client.received import ReceivedMessage
 from trio_stomp.client.reconnect import Reconnect
+from trio_stomp.client.transaction import Transaction
 from trio_stomp.config import (
     AcceptConfig,
     BrokerConfig,
@@ -96,6 +98,7 @@ __all__ = [
     "ProcessStatistics",
     "ProtocolError",
     "ReceiptTimeout",
+    "ReceivedMessage",
     "Reconnect",
     "RemoteProtocolError",
     "Retrying",
@@ -110,6 +113,7 @@ __all__ = [
     "StompApp",
     "StompConfig",
     "Subscription",
+    "Transaction",
     "TrioStompError",
     "User",
     "Version",

@@ -281,6 +281,16 @@ class ClientTransport:
             finally:
                 await self._wire.abort()
 
+    async def abandon(self, code: int, reason: str) -> None:
+        """Send our Close if there is room for it within a second, and abort, unanswered. Never fails."""
+        with (
+            trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL_SECONDS),
+            contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
+            await self._wire.say_goodbye(code, reason)
+        with trio.CancelScope(shield=True):
+            await self._wire.abort()
+
 
 @contextlib.asynccontextmanager
 async def connect_websocket(
