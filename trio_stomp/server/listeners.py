@@ -124,7 +124,7 @@ def tcp_url_of(listener: Listener) -> str:
 def _url(listener: Listener, scheme: str, path: str) -> str:
     address = _socket_of(listener).getsockname()
     if not isinstance(address, tuple):
-        return f"{scheme}+unix:{address}:{path}"
+        return f"{scheme}+unix:{address}{path and ':'}{path}"
     host, port = address[:2]
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
 
