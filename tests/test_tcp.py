@@ -155,6 +155,25 @@ async def test_one_message_reaches_subscribers_over_both(autojump_clock: MockClo
         assert [(await peer.frame()).body for peer in peers] == [b"x"] * 3
 
 
+async def test_what_a_lost_session_has_not_acknowledged_goes_to_the_other_kind(
+    start: Start, autojump_clock: MockClock
+) -> None:
+    async with open_test_server(None, QUIET) as server:
+        lost = await connected(start, server)
+        await lost.say("SUBSCRIBE", id="1", destination="/queue/a", ack="client-individual", receipt="s")
+        await lost.frame()
+        await lost.tell(*(bare("SEND", b"%d" % n, destination="/queue/a", receipt="r") for n in (1, 2)))
+        one, _, two, _ = [await lost.frame() for _ in range(4)]
+        await lost.say("ACK", id=two.headers["ack"], receipt="a")
+        await lost.frame()
+        await lost.wire.stream.aclose()
+        await ended(server)
+        other = await connected(over_tcp if start is over_websocket else over_websocket, server)
+        await other.say("SUBSCRIBE", id="1", destination="/queue/a", ack="client-individual")
+        again = await other.frame()
+        assert (one.body, again.body, again.headers["redelivered"]) == (b"1", b"1", "true")
+
+
 async def test_disconnect_gets_its_receipt_and_nothing_else(start: Start, autojump_clock: MockClock) -> None:
     async with open_test_server(None, QUIET) as server:
         peer = await connected(start, server)
