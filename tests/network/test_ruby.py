@@ -33,9 +33,9 @@ def test_a_ruby_program_is_served(is_tls: bool, tmp_path: Path) -> None:
             timeout=PATIENCE,
             check=False,
         )
-        # It says so when the server closes behind an ERROR, and once only.
-        said = "warning: broker sent EOF, and connection not reliable\n"
-        assert (done.returncode, done.stderr) == (0, said), (done.stdout, done.stderr, server.log())
+        # It says so once behind the ERROR, and for each close that its reading thread sees first.
+        assert set(done.stderr.splitlines()) == {"warning: broker sent EOF, and connection not reliable"}
+        assert done.returncode == 0, (done.stdout, server.log())
     steps = [
         line
         for version in ("1.0", "1.1", "1.2")
