@@ -457,6 +457,13 @@ def test_a_setting_is_called_as_told_in_each_layer(tmp_path: Path) -> None:
         assert config.stomp.body == 1024 * 1024
 
 
+def test_the_settings_shown_can_be_used(tmp_path: Path) -> None:
+    [shown] = blocks("toml")
+    file = tmp_path / "settings.toml"
+    file.write_text(shown, encoding="utf-8")
+    assert load_config(file=file).proxy.trusted == ("10.0.0.0/8",)
+
+
 def test_files_that_it_links_to_are_there() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target

@@ -75,8 +75,14 @@ class _Numbers:
     handshakes_refused: Counter = attrs.field(
         factory=Counter, metadata=_labelled("status", "WebSocket handshakes refused, by HTTP status.")
     )
+    tcp_refused: int = _counter("TCP connections refused with ERROR: the server is full, or draining.")
+    proxy_refused: Counter = attrs.field(
+        factory=Counter,
+        metadata=_labelled("reason", "Connections closed for want of a PROXY header of a trusted proxy."),
+    )
     close_codes: Counter = attrs.field(
-        factory=Counter, metadata=_labelled("code", "WebSocket connections ended, by close code.")
+        factory=Counter,
+        metadata=_labelled("code", "Connections ended, by close code; over TCP by what it would be."),
     )
     # Sessions.
     sessions_connected: int = _counter("Sessions that reached CONNECTED.")

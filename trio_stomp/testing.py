@@ -45,6 +45,12 @@ class TestServer:
         self._nursery.start_soon(self.server.serve_stream, theirs, remote)
         return ours
 
+    def connect_tcp(self, *, remote: str = "test") -> trio.abc.Stream:
+        """A raw connection that speaks STOMP from its first byte."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self.server.serve_tcp_stream, theirs, remote)
+        return ours
+
     @contextlib.asynccontextmanager
     async def client(
         self,

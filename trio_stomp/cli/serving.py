@@ -35,25 +35,30 @@ def add_commands(commands: Commands) -> None:
         "serve",
         help="serve an app, or a plain broker",
         description="Serve an app or, without MODULE:APP, a plain broker. Prints one line with its URL once "
-        "it listens. SIGTERM drains it (settings drain.*): sessions see through what they have read, and are "
-        "closed in turn. SIGINT does so without delay, all at once. A second signal ends it at once. SIGHUP "
-        "reads the settings anew: sizes of pools and the log level change at once, others take a restart. A "
-        "setting is taken from the options, else from the environment (as TRIO_STOMP_PORT), else from the "
-        "file of --config, else it has its default.",
+        "it listens, and another where it speaks STOMP over TCP. SIGTERM drains it (settings drain.*): "
+        "sessions see through what they have read, and are closed in turn. SIGINT does so without delay, "
+        "all at once. A second signal ends it at once. SIGHUP reads the settings anew: sizes of pools "
+        "and the log level change at once, others take a restart. A setting is taken from the options, "
+        "else from the environment (as TRIO_STOMP_PORT), else from the file of --config, else it has its "
+        "default.",
     )
     serving.add_argument(
         "app", nargs="?", metavar="MODULE:APP", help="module and name of the StompApp, as chat:app"
     )
     serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serving.add_argument("--port", help="port to listen on; 0 for a free one (default 8080)")
+    serving.add_argument(
+        "--tcp-port", metavar="N", help="port for STOMP over plain TCP or TLS beside it; 0 for a free one"
+    )
     serving.add_argument("--path", help="path of the WebSocket endpoint (default /ws)")
     serving.add_argument(
-        "--tls-cert", metavar="FILE", help="certificate chain (PEM); needs --tls-key; the URL is then wss://"
+        "--tls-cert", metavar="FILE", help="certificate chain (PEM); needs --tls-key; URLs are then wss://"
     )
     serving.add_argument("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
     serving.add_argument(
         "--fd", metavar="N", help="listen on an inherited socket instead: its file descriptor (systemd: 3)"
     )
+    serving.add_argument("--tcp-fd", metavar="N", help="the same for STOMP over TCP, instead of --tcp-port")
     serving.add_argument(
         "--reuse-port",
         action="store_true",
@@ -107,8 +112,8 @@ def _server_config(options: argparse.Namespace) -> ServerConfig:
     Raises:
         ConfigError, UsageError: they cannot be used.
     """
-    names = ("host", "port", "path", "tls_cert", "tls_key", "origins", "static", "log_level", "fd")
-    overrides: dict[str, object] = {name: getattr(options, name) for name in names}
+    names = ("host", "port", "tcp_port", "path", "tls_cert", "tls_key", "origins", "static", "log_level")
+    overrides: dict[str, object] = {name: getattr(options, name) for name in (*names, "fd", "tcp_fd")}
     overrides["reuse_port"] = True if options.reuse_port else None
     for pair in options.set:
         name, equals, value = pair.partition("=")
@@ -131,6 +136,8 @@ async def _serve_until_signalled(
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(serve, app, config)
             print(f"trio-stomp listening on {server.url}", flush=True)
+            if server.tcp_url is not None:
+                print(f"trio-stomp listening on {server.tcp_url}", flush=True)
             nursery.start_soon(_drain_when_signalled, signals, server, nursery.cancel_scope)
             nursery.start_soon(_reconfigure_when_signalled, hang_ups, server, options)
             await server.wait_stopped()

@@ -28,7 +28,7 @@ from trio_stomp.server.transaction import Transaction
 from trio_stomp.stomp.frames import HEART_BEAT, Frame
 from trio_stomp.stomp.protocol import ServerProtocol
 from trio_stomp.transport.flag import Flag
-from trio_stomp.transport.websocket import WebSocketTransport
+from trio_stomp.transport.interface import Transport
 
 if TYPE_CHECKING:
     from trio_stomp.server.core import Core
@@ -98,9 +98,7 @@ class SessionTask:
         "transactions",
     )
 
-    def __init__(
-        self, core: Core, transport: WebSocketTransport, origin: Origin, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, core: Core, transport: Transport, origin: Origin, nursery: trio.Nursery) -> None:
         config = core.config
         self._core = core
         self._transport = transport
@@ -243,6 +241,9 @@ class SessionTask:
             self.nursery.cancel_scope.cancel()
         if ending.error is not None:
             self._say_error(ending.error)
+        elif ending.code != 1000 and not self._transport.has_close_codes:
+            said = self.protocol.error(ending.reason or "the server closes this session")
+            core.broker.put(Reply(self.subscriber, self._wire(said)))
         return ending
 
     async def _connect(self) -> bool:

@@ -6,6 +6,7 @@ Rule 2: a write that was cut off midway leaves the stream torn; nothing is ever 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 
@@ -40,6 +41,7 @@ class WireStream(trio.abc.Stream):
         "_is_torn",
         "_lock",
         "_metrics",
+        "_raw",
         "_socket",
         "_stream",
         "_waits_since",
@@ -50,6 +52,7 @@ class WireStream(trio.abc.Stream):
 
     def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, metrics: Metrics) -> None:
         self._stream = stream
+        self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream  # below TLS
         self._socket = stream.socket if type(stream) is trio.SocketStream else None
         self._lock: trio.StrictFIFOLock | None = None  # made for the first write that has to wait
         self._write_timeout = write_timeout
@@ -151,15 +154,14 @@ class WireStream(trio.abc.Stream):
         last before the peer has read it (RFC 9112, section 9.6). Takes ``timeout`` seconds at
         the most; cancelling closes at once.
         """
+        raw = self._raw
         try:
             with trio.move_on_after(timeout):
-                raw = self._stream
-                if isinstance(raw, trio.SSLStream):
-                    raw = raw.transport_stream
+                if isinstance(self._stream, trio.SSLStream):
+                    await self._wait_for_writers()
+                    await _say_closing(self._stream)
                 if isinstance(raw, trio.SocketStream):
-                    if self._lock is not None:  # whoever is writing finishes first
-                        async with self._lock:
-                            pass
+                    await self._wait_for_writers()
                     raw.socket.shutdown(trio.socket.SHUT_WR)  # send_eof() refuses while TLS itself writes
                     is_read = self._waits_since != math.inf  # by a task that will see the end itself
                     dropped = 0
@@ -171,11 +173,17 @@ class WireStream(trio.abc.Stream):
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is gone already, which is what we wanted
         finally:
+            await trio.aclose_forcefully(raw)
             await trio.aclose_forcefully(self._stream)
 
     async def abort(self) -> None:
         """Close without waiting for anything; every reader and writer wakes with an error."""
         await trio.aclose_forcefully(self._stream)
+
+    async def _wait_for_writers(self) -> None:
+        if self._lock is not None:
+            async with self._lock:
+                pass
 
     def _wrote(self, count: int) -> None:
         self._metrics.bytes_out += count
@@ -222,3 +230,12 @@ class WireStream(trio.abc.Stream):
         self._metrics.write_timeouts += 1
         self._metrics.limit("outbox.write_timeout")
         raise trio.BrokenResourceError(f"the peer took nothing for {self._write_timeout:g} seconds")
+
+
+async def _say_closing(stream: trio.SSLStream[trio.abc.Stream]) -> None:
+    """Send TLS's close_notify, without which the end might be anybody's doing, and wait for the peer's.
+
+    A peer that still sends, or one whose bytes another task is reading, goes without.
+    """
+    with contextlib.suppress(trio.BrokenResourceError, trio.BusyResourceError):
+        await stream.unwrap()

@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import h11
 import trio
@@ -57,6 +57,7 @@ class WebSocketTransport:
 
     __slots__ = ("_below", "_config", "_cutter", "_inbox", "_items", "_peer_closed", "_websocket", "_wire")
 
+    has_close_codes: ClassVar[bool] = True
     frame_head = staticmethod(frame_head)
 
     def __init__(self, wire: WireStream, head: bytes, rest: bytes, config: WebSocketConfig) -> None:
@@ -192,8 +193,8 @@ class WebSocketTransport:
 
 async def accept_websocket(
     nursery: trio.Nursery,
-    wire: WireStream,
     *,
+    wire: WireStream,
     head: bytes,
     rest: bytes,
     subprotocol: str | None,
