@@ -27,7 +27,7 @@ from trio_stomp.config import WebSocketConfig
 from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolError
 from trio_stomp.metrics import Metrics
 from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
-from trio_stomp.transport.library_stream import LibraryStream
+from trio_stomp.transport.library_stream import VIOLATION_CODES, LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 _E = TypeVar("_E", bound=BaseException)
@@ -90,7 +90,7 @@ class WebSocketTransport:
         The end is the peer's Close, the loss of the connection or `stop_receiving`.
 
         Raises:
-            RemoteProtocolError: a limit was broken that the WebSocket layer keeps.
+            RemoteProtocolError: what came is illegal (1002, 1007), or broke a limit of this layer.
         """
         items = self._items or await self._inbox.take()
         self._items = []
@@ -118,8 +118,12 @@ class WebSocketTransport:
             self._below.check_waiting()
             try:
                 message = await self._websocket.get_message()
-            except trio_websocket.ConnectionClosed:
-                return []
+            except trio_websocket.ConnectionClosed as error:
+                if error.reason is None or error.reason.code not in VIOLATION_CODES:
+                    return []
+                raise RemoteProtocolError(
+                    f"a WebSocket message: {error.reason.reason}", close_code=error.reason.code
+                ) from None
             finally:
                 self._below.waiting = None
         if message is None:
