@@ -185,6 +185,15 @@ async def open_ours(*, is_fast: bool) -> AsyncIterator[trio.abc.Stream]:
 
 
 @contextlib.asynccontextmanager
+async def open_ours_on_a_socket(*, is_fast: bool) -> AsyncIterator[trio.abc.Stream]:
+    """A connection to our transport over the loopback."""
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(partial(_serve_ours, is_fast=is_fast))
+        yield await trio.open_tcp_stream("127.0.0.1", port)
+        nursery.cancel_scope.cancel()
+
+
+@contextlib.asynccontextmanager
 async def open_library() -> AsyncIterator[trio.abc.Stream]:
     """A connection to trio-websocket's own server over memory streams: `serve_websocket`, less the socket."""
     listener = MemoryListener()
