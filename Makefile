@@ -17,7 +17,7 @@ NPM := $(shell command -v npm 2>/dev/null)
 STATIC := /=examples/chat/page,/stompjs=node_modules/@stomp/stompjs/bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page clean
+.PHONY: help run test check page autobahn clean
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -36,6 +36,10 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy trio_stomp
+
+# WebSocket conformance by Autobahn's own client, for which it takes a Python 2.7 with pip.
+autobahn: $(VENV)/.dev
+	@AUTOBAHN_PYTHON="$(AUTOBAHN_PYTHON)" $(BIN)/python tests/autobahn_suite.py --write
 
 page:
 ifeq ($(NPM),)
@@ -67,4 +71,4 @@ node_modules/.installed: package.json package-lock.json
 	@touch $@
 
 clean:
-	rm -rf $(VENV) node_modules .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .autobahn node_modules .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -97,6 +97,11 @@ class Case:
         """Whether the server has to refuse what it is sent."""
         return self.codes <= {1002, 1007}
 
+    @property
+    def is_race(self) -> bool:
+        """Whether a server may refuse what is illegal before it has seen to what came before that."""
+        return bool(self.wants) and self.tolerates == () and not self.is_free
+
 
 @attrs.frozen
 class Verdict:

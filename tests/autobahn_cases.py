@@ -444,4 +444,6 @@ def _all() -> Iterable[Case]:
         yield from cases()
 
 
-CASES: Final[Sequence[Case]] = tuple(_all())
+CASES: Final[Sequence[Case]] = tuple(
+    sorted(_all(), key=lambda case: [int(number) for number in case.id.split(".")])
+)
