@@ -31,6 +31,8 @@ from trio_stomp.transport.library_stream import VIOLATION_CODES, LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 _E = TypeVar("_E", bound=BaseException)
+_CLOSE_START = b"\x88"
+"""How a Close frame begins; an HTTP request begins otherwise."""
 _FAREWELL_SECONDS = 1.0
 """What the sending of our Close may take at the very end; a socket that has room takes it at once."""
 
@@ -276,10 +278,13 @@ class ClientTransport:
         """
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             try:
-                if self._websocket.closed is None:
+                closed = self._websocket.closed
+                if closed is None:
                     await self._wire.say_goodbye(code, reason)
                     while True:
                         await self._websocket.get_message()
+                elif closed.code in VIOLATION_CODES:  # of which the library says nothing
+                    await self._wire.say_goodbye(closed.code)
             except (trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._wire.aclose()
             finally:
@@ -375,9 +380,10 @@ class _ClientStream(WireStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_closing:  # nothing follows our Close
+            self._is_closing = bytes(data[:1]) == _CLOSE_START
             await super().send_all(data)
 
-    async def say_goodbye(self, code: int, reason: str) -> None:
+    async def say_goodbye(self, code: int, reason: str = "") -> None:
         """Send our Close; what the library sends after it, as pongs, is dropped."""
         if not self._is_closing:
             self._is_closing = True
