@@ -17,7 +17,7 @@ NPM := $(shell command -v npm 2>/dev/null)
 STATIC := /=examples/chat/page,/stompjs=node_modules/@stomp/stompjs/bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page autobahn clean
+.PHONY: help run test check page clean
 
 help:
 	@head -1 Makefile | cut -c3-
@@ -36,10 +36,6 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy trio_stomp
-
-# WebSocket conformance by Autobahn's own client, for which it takes a Python 2.7 with pip.
-autobahn: $(VENV)/.dev
-	@AUTOBAHN_PYTHON="$(AUTOBAHN_PYTHON)" $(BIN)/python tests/autobahn_suite.py --write
 
 page:
 ifeq ($(NPM),)
@@ -69,6 +65,11 @@ node_modules/.installed: package.json package-lock.json
 	@echo "installing $< into node_modules"
 	@$(NPM) ci --silent --no-audit --no-fund
 	@touch $@
+
+# WebSocket conformance by Autobahn's own client, for which it takes a Python 2.7 with pip.
+.PHONY: autobahn
+autobahn: $(VENV)/.dev
+	@AUTOBAHN_PYTHON="$(AUTOBAHN_PYTHON)" $(BIN)/python tests/autobahn_suite.py --write
 
 clean:
 	rm -rf $(VENV) .autobahn node_modules .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
