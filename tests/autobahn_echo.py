@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import ssl
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -33,8 +34,6 @@ MESSAGE_BYTES: Final = 16 << 20
 """The longest message that section 9 sends, in one frame."""
 FRAGMENTS: Final = (1 << 16) + 1
 """The most fragments that section 9 sends one message in: 4 MiB by 64 bytes, and an empty one."""
-
-Serve = Callable[[trio.abc.Stream], Awaitable[None]]
 
 
 class OpcodeStream(WireStream):
@@ -145,10 +144,20 @@ async def echo_library(request: trio_websocket.WebSocketRequest) -> None:
             await websocket.send_message(await websocket.get_message())
 
 
-async def _serve_ours(*, is_fast: bool, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
+async def _serve_ours(
+    *,
+    is_fast: bool,
+    ssl_context: ssl.SSLContext | None = None,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    async def serve(stream: trio.abc.Stream) -> None:
+        if ssl_context is not None:
+            stream = trio.SSLStream(stream, ssl_context, server_side=True)
+        await echo_ours(stream, is_fast=is_fast)
+
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     task_status.started(listeners[0].socket.getsockname()[1])
-    await trio.serve_listeners(partial(echo_ours, is_fast=is_fast), listeners)
+    await trio.serve_listeners(serve, listeners)
 
 
 async def _serve_library(*, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED) -> None:
@@ -185,10 +194,12 @@ async def open_ours(*, is_fast: bool) -> AsyncIterator[trio.abc.Stream]:
 
 
 @contextlib.asynccontextmanager
-async def open_ours_on_a_socket(*, is_fast: bool) -> AsyncIterator[trio.abc.Stream]:
-    """A connection to our transport over the loopback."""
+async def open_ours_on_a_socket(
+    *, is_fast: bool, ssl_context: ssl.SSLContext | None = None
+) -> AsyncIterator[trio.abc.Stream]:
+    """A connection to our transport over the loopback, before TLS's handshake."""
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(partial(_serve_ours, is_fast=is_fast))
+        port = await nursery.start(partial(_serve_ours, is_fast=is_fast, ssl_context=ssl_context))
         yield await trio.open_tcp_stream("127.0.0.1", port)
         nursery.cancel_scope.cancel()
 
