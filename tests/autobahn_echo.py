@@ -98,7 +98,7 @@ async def echo_ours(stream: trio.abc.Stream, *, is_fast: bool) -> None:
         async with trio.open_nursery() as nursery:
             transport = await accept_websocket(
                 nursery,
-                wire,
+                wire=wire,
                 head=head.raw,
                 rest=head.rest,
                 subprotocol=choose_subprotocol(head),
