@@ -157,11 +157,10 @@ class WireStream(trio.abc.Stream):
         raw = self._raw
         try:
             with trio.move_on_after(timeout):
+                await self._wait_for_writers()
                 if isinstance(self._stream, trio.SSLStream):
-                    await self._wait_for_writers()
                     await _say_closing(self._stream)
                 if isinstance(raw, trio.SocketStream):
-                    await self._wait_for_writers()
                     raw.socket.shutdown(trio.socket.SHUT_WR)  # send_eof() refuses while TLS itself writes
                     is_read = self._waits_since != math.inf  # by a task that will see the end itself
                     dropped = 0
