@@ -130,8 +130,6 @@ BATTERY: Sequence[Bad] = (
             (b"Auto", "expected one of", V11),
             (b"", "expected one of", V12),
             (b"client-individual", "expected one of auto, client", V10),
-            (b"client", "ack mode 'client' is not supported", V12),
-            (b"client-individual", "ack mode 'client-individual' is not supported", V11),
         )
     ),
     Bad(57, b"SUBSCRIBE\nid:1\nreceipt:r\ndestination:/nowhere\n\n\0", "begins with none of", 1008, "r"),
@@ -158,19 +156,41 @@ BATTERY: Sequence[Bad] = (
         )
         for v in Version
     ),
-    # Acknowledgements and transactions, which this broker refuses.
+    *(
+        Bad(
+            56,
+            b"SUBSCRIBE\nid:1\nreceipt:r\ndestination:/queue/b\nack:client\nprefetch-count:"
+            + count
+            + b"\n\n\0",
+            "is not a number of messages",
+            receipt="r",
+        )
+        for count in (b"", b"-1", b"+1", b"1.0", b"1_0", b" 1", b"many", b"9" * 11, "\uff11".encode())
+    ),
+    # Acknowledgements and transactions.
     Bad(65, b"ACK\nreceipt:r\n\n\0", "no 'id' header", receipt="r"),
     Bad(65, b"NACK\nreceipt:r\n\n\0", "no 'id' header", receipt="r"),
     Bad(66, b"ACK\nreceipt:r\nmessage-id:1\n\n\0", "no 'subscription' header", receipt="r", version=V11),
     Bad(66, b"NACK\nreceipt:r\nsubscription:1\n\n\0", "no 'message-id' header", receipt="r", version=V11),
     Bad(67, b"ACK\nreceipt:r\n\n\0", "no 'message-id' header", receipt="r", version=V10),
     Bad(67, b"NACK\nreceipt:r\nmessage-id:1\n\n\0", "no NACK in STOMP 1.0", receipt="r", version=V10),
-    Bad(71, b"ACK\nreceipt:r\nid:9\n\n\0", "ACK is not supported", receipt="r"),
+    *(
+        Bad(71, command + b"\nreceipt:r\nid:" + id + b"\n\n\0", "no unacknowledged message", receipt="r")
+        for command in (b"ACK", b"NACK")
+        for id in (b"9", b"1-1", b"-", b"", "\uff11-1".encode())
+    ),
+    Bad(
+        71,
+        b"ACK\nreceipt:r\nsubscription:1\nmessage-id:m\n\n\0",
+        "no unacknowledged",
+        receipt="r",
+        version=V11,
+    ),
+    Bad(71, b"ACK\nreceipt:r\nmessage-id:m\n\n\0", "no unacknowledged", receipt="r", version=V10),
     *(
         Bad(72, command + b"\nreceipt:r\n\n\0", "no 'transaction' header", receipt="r")
         for command in (b"BEGIN", b"COMMIT", b"ABORT")
     ),
-    Bad(72, b"BEGIN\nreceipt:r\ntransaction:t\n\n\0", "BEGIN is not supported", receipt="r"),
     *(
         Bad(76, command + b"\nreceipt:r\ntransaction:t\n\n\0", "no transaction 't'", receipt="r")
         for command in (b"COMMIT", b"ABORT", b"SEND\ndestination:/topic/a", b"ACK\nid:1")

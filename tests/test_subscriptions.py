@@ -19,7 +19,8 @@ def subscription(destination: str, key: str = "1") -> Subscription:
         user_name="s",
         encoding=Encoding(Version.V1_2, lambda length, is_text: b""),
         outbox=Outbox(OutboxConfig()),
-        overflowed=lambda: None,
+        overflowed=lambda limit: None,
+        refused=lambda frame, error: None,
     )
     subscriber.outbox.close()
     return Subscription(subscriber, key, destination, b"")

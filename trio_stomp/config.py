@@ -155,6 +155,21 @@ class StompConfig:
         """A page has tens; each costs an index entry and a place in every match.""",
         low=1, limit=True,
     )
+    transactions: int = _field(
+        16, "count", "open transactions of one session",
+        """A client has one at a time, or one for each of its threads.""",
+        low=1, limit=True,
+    )
+    transaction_frames: int = _field(
+        1000, "count", "frames in one transaction",
+        """They take effect in one piece, in which the broker does nothing else: some milliseconds.""",
+        low=1, limit=True,
+    )
+    transaction_bytes: int = _field(
+        8 * MIB, "bytes", "size of the bodies and headers in one transaction",
+        """Two bodies of the largest size; they are held until COMMIT.""",
+        low=1, limit=True,
+    )
     heart_beat_send: float = _field(
         10.0, "seconds", "how often we are ready to send a heart-beat; 0 turns it off",
         """Proxies close idle connections after 30 to 60 s (nginx: 60); stompjs offers 10 s as well.""",
@@ -266,6 +281,43 @@ class BrokerConfig:
         4000, "count", "deliveries after which the broker lets other tasks run",
         """About 4 ms: readers, heart-beats and health checks are never kept waiting for longer.""",
         low=1,
+    )
+    prefetch: int = _field(
+        100, "count", "unacknowledged messages of a subscription that names no `prefetch-count`",
+        """A round trip of 20 ms lets a consumer take 5,000 a second then; who crashes gives 100 back.
+        RabbitMQ has no limit, and its users learn of it by memory; ActiveMQ's queues have 1,000.""",
+        low=1,
+    )
+    prefetch_max: int = _field(
+        10_000, "count", "unacknowledged messages of a subscription, whatever its `prefetch-count` asks for",
+        """Each is kept until it is acknowledged. 0, which asks for no limit, gets this many.""",
+        low=1, limit=True,
+    )
+    unacked_bytes: int = _field(
+        16 * MIB, "bytes", "size of a subscription's unacknowledged messages; past it, it is given no more",
+        """Four bodies of the largest size; a window of 100 messages of 160 KiB.""",
+        low=1,
+    )
+    queue_messages: int = _field(
+        10_000, "count", "messages that one queue holds, unacknowledged ones included",
+        """A consumer's restart at 100 a second is bridged for more than a minute. What lies longer belongs
+        into a broker with a disk.""",
+        low=1, limit=True,
+    )
+    queue_bytes: int = _field(
+        64 * MIB, "bytes", "size of the messages that one queue holds",
+        """16 bodies of the largest size, 6 KiB for each of 10,000 messages.""",
+        low=1, limit=True,
+    )
+    queues: int = _field(
+        10_000, "count", "queues that hold messages",
+        """Their names come from clients; an empty queue costs nothing and is not counted.""",
+        low=1, limit=True,
+    )
+    kept_bytes: int = _field(
+        256 * MIB, "bytes", "size of the messages that all queues hold together",
+        """What a server of the smallest usual size (512 MiB) can spare.""",
+        low=1, limit=True,
     )
     prefixes: tuple[str, ...] = _field(
         ("/topic", "/queue"), "", "destinations that belong to the broker",

@@ -25,7 +25,7 @@ class TrioStompError(Exception):
     ├── ConversionError             a payload does not fit its type
     ├── AccessDenied                a rule forbids it
     ├── ConnectRefused              raise it in on_connect
-    ├── OverloadedError             a pool has no room for another call
+    ├── OverloadedError             a pool has no room for another call, a queue for a message
     ├── HandlerTimeout              a handler took longer than its route allows
     ├── HandlerSignatureError       a handler's parameters cannot be filled
     ├── ConfigError                 a setting is unknown or out of range
@@ -108,7 +108,7 @@ class ConnectRefused(TrioStompError):
 
 
 class OverloadedError(TrioStompError):
-    """A pool has no room for another call, or none came free in time."""
+    """A pool has no room for another call, or none came free in time; or a queue none for a message."""
 
 
 class HandlerTimeout(TrioStompError):

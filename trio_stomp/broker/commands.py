@@ -7,12 +7,13 @@ that it vouches for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
 from trio_stomp.channels.outbox import Outbox
-from trio_stomp.stomp.frames import Version
+from trio_stomp.errors import TrioStompError
+from trio_stomp.stomp.frames import Frame, Version
 
 
 @attrs.frozen(eq=False)
@@ -37,9 +38,22 @@ class Subscriber:
     """The session's id when it has no user: it is its own user then."""
     encoding: Encoding
     outbox: Outbox
-    overflowed: Callable[[], None]
-    """Called, in the broker task, when the outbox had no room; must not wait."""
+    overflowed: Callable[[str], None]
+    """Called, in the broker task, when something that waits for it had no room, with the limit's name; must
+    not wait."""
+    refused: Callable[[Frame, TrioStompError], None]
+    """Called, in the broker task, when a `Request` had no effect, and why; must not wait."""
     is_attached: bool = True
+
+
+@attrs.frozen(eq=False)
+class Request:
+    """A frame that the broker itself answers, because only it knows whether there is an effect."""
+
+    subscriber: Subscriber
+    frame: Frame
+    receipt: bytes | None
+    """The RECEIPT, ready to be sent, if it was asked for."""
 
 
 @attrs.define(eq=False)
@@ -50,6 +64,8 @@ class Publish:
     body: bytes
     headers: Mapping[str, str]
     """The sender's own headers, content-type among them; reserved ones are dropped."""
+    request: Request | None = None
+    """Who learns that a queue is full; None for messages of the application's own, which are then lost."""
 
 
 @attrs.define(eq=False)
@@ -76,6 +92,38 @@ class Subscribe:
     id: str | None
     """For the ``subscription`` header; None for a STOMP 1.0 subscription without an id."""
     destination: str
+    ack: str = "auto"
+    """The mode: ``auto``, ``client`` or ``client-individual``."""
+    prefetch: int = 0
+    """How many messages may be unacknowledged, where the mode acknowledges."""
+
+
+@attrs.define(eq=False)
+class Acknowledge:
+    """Settle one message, or in ``client`` mode all up to it; unknown ones are refused."""
+
+    request: Request
+    id: str
+    """The ``ack`` header's value; before 1.2 the message's id."""
+    key: str | None
+    """What the session calls the subscription; None: the id is enough (1.2), or all there is (1.0)."""
+    is_taken: bool
+    """False for NACK: the message is given back."""
+
+
+@attrs.define(eq=False)
+class Commit:
+    """Carry out all commands of a transaction, or none of them."""
+
+    request: Request
+    commands: Sequence[Publish | Acknowledge]
+
+
+@attrs.define(eq=False)
+class RoomFor:
+    """A subscriber's outbox has room again, which a queue waits for."""
+
+    subscriber: Subscriber
 
 
 @attrs.define(eq=False)
@@ -114,4 +162,15 @@ class Detach:
     reason: str = ""
 
 
-Command = Publish | PublishToUser | Subscribe | Answer | Unsubscribe | Reply | Detach
+Command = (
+    Publish
+    | PublishToUser
+    | Subscribe
+    | Unsubscribe
+    | Acknowledge
+    | Commit
+    | RoomFor
+    | Answer
+    | Reply
+    | Detach
+)

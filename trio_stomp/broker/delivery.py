@@ -53,20 +53,30 @@ class Look:
         self.frames[opening] = made
         return made
 
+    def frame_once(self, lines: bytes) -> bytes:
+        """The whole frame for one receiver: it begins with ``lines``, and nobody else gets its like."""
+        tail = self._tail
+        return self._frame_head(len(lines) + len(tail), self._is_text) + lines + tail
+
 
 class Delivery:
-    """One message on its way; dies when all outboxes have been offered it."""
+    """One message on its way; dies when all outboxes have been offered it, and nobody holds it."""
 
-    __slots__ = ("_body", "_destination", "_headers", "_is_text", "_looks", "_message_id", "_tails")
+    __slots__ = ("_body", "_destination", "_headers", "_is_text", "_looks", "_tails", "message_id")
 
     def __init__(self, destination: str, message_id: str, headers: Mapping[str, str], body: bytes) -> None:
         self._destination = destination
-        self._message_id = message_id
+        self.message_id = message_id
         self._headers = headers
         self._body = body
         self._is_text = body.isascii() or _is_utf8(body)
         self._looks: dict[Encoding, Look] = {}
         self._tails: dict[Version, bytes] = {}
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes to hold it, about: body and headers."""
+        return len(self._body) + sum(len(name) + len(value) for name, value in self._headers.items())
 
     def look(self, encoding: Encoding) -> Look:
         """The message as that encoding has it."""
@@ -81,7 +91,7 @@ class Delivery:
 
     def _encode_tail(self, version: Version) -> bytes:
         body = self._body
-        headers = {"destination": self._destination, "message-id": self._message_id}
+        headers = {"destination": self._destination, "message-id": self.message_id}
         headers |= {name: value for name, value in self._headers.items() if name not in RESERVED}
         headers["content-length"] = str(len(body))
         try:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import attrs
 
 from trio_stomp.broker.commands import Subscriber
+from trio_stomp.broker.window import Window
 from trio_stomp.stomp.destinations import Pattern
 
 
@@ -21,14 +22,16 @@ class Subscription:
 
     Attributes:
         opening: what a MESSAGE for it starts with, encoded: the command and the
-            ``subscription`` header.
+            ``subscription`` header; None for one that acknowledges: each of its MESSAGEs starts otherwise.
+        window: what it has not acknowledged; None for one that need not (ack mode ``auto``).
         turn: when it was last served by `SubscriptionIndex.next_in_turn`; 0 never.
     """
 
     subscriber: Subscriber
     key: str
     destination: str
-    opening: bytes
+    opening: bytes | None
+    window: Window | None = None
     turn: int = 0
 
 

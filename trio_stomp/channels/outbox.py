@@ -10,6 +10,8 @@ with one batch the next keeps gathering, and the writer fetches it by itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from trio_stomp.config import OutboxConfig
@@ -23,6 +25,8 @@ class Outbox:
             directly while that keeps within the limits: that is worth 80 ns of 300 per delivery.
         size: bytes offered and not yet written.
         is_dirty: whether the broker has noted this outbox for its next flush.
+        on_room: called once, by the writer, when at most a quarter of ``max_bytes`` waits; set by who waits
+            for that.
     """
 
     __slots__ = (
@@ -38,6 +42,7 @@ class Outbox:
         "is_finished",
         "max_bytes",
         "max_messages",
+        "on_room",
         "pending",
         "size",
     )
@@ -53,6 +58,7 @@ class Outbox:
         self.size = 0
         self.is_dirty = False
         self.is_finished = False
+        self.on_room: Callable[[], None] | None = None
         self._is_discarding = False
         self.close_code = 1000
         self.close_reason = ""
@@ -122,6 +128,9 @@ class Outbox:
         if self._taken > self.max_bytes:  # only one that holds the oversized frame is so large
             self._oversize = 0
         self._taken = 0
+        if self.on_room is not None and self.size <= self.max_bytes // 4:
+            on_room, self.on_room = self.on_room, None
+            on_room()
         batch: list[bytes] = []
         if self._handed or not self.pending:
             try:

@@ -59,9 +59,7 @@ class Core:
         self.message_bytes_before = stomp.body_before_connected + stomp.header_line
         """Bytes of a WebSocket message in pieces before CONNECTED: about one frame."""
         self.heart_beat = HeartBeat(stomp.heart_beat_send, stomp.heart_beat_receive)
-        self.dispatcher = Dispatcher(
-            self.app, self.broker, self.pools, self.metrics, config.broker.prefixes, stomp.separator
-        )
+        self.dispatcher = Dispatcher(self.app, self.broker, self.pools, self.metrics, config)
         self._encodings: dict[tuple[Version, Callable[[int, bool], bytes]], Encoding] = {}
 
     def encoding(self, version: Version, frame_head: Callable[[int, bool], bytes]) -> Encoding:
@@ -76,6 +74,8 @@ class Core:
         """Return a snapshot; the lifecycle's part of it is given."""
         metrics, inbox = self.metrics, self.broker.inbox
         metrics.subscriptions = self.broker.subscription_count
+        metrics.messages_queued = self.broker.queued_count
+        metrics.messages_unacked = self.broker.unacked_count
         metrics.broker_inbox = len(inbox)
         metrics.broker_inbox_full = metrics.limit_hits["broker.inbox"] = inbox.full_waits
         return ServerStatistics(

@@ -201,22 +201,39 @@ class Handling:
             type(error).__name__ if code == "internal_error" else error,
             exc_info=error if is_unexpected else None,
         )
-        if session.hears(ERROR_QUEUE):
-            problem = {
-                "code": code,
-                "message": text,
-                "destination": message.destination,
-                "correlation_id": correlation,
-            }
-            body = json.dumps(problem, ensure_ascii=False).encode()
-            headers["content-type"] = "application/json"
-            self._broker.put(
-                PublishToUser(session.subscriber.user_name, ERROR_QUEUE, body, headers, session.id)
-            )
-        elif receipt is not None:
+        if not self._report(session, message.destination, error, headers) and receipt is not None:
             raise RemoteProtocolError(
                 text, frame=frame, close_code=1008 if code != "internal_error" else 1011, headers=headers
             )
+
+    def tell(self, session: SessionTask, frame: Frame, destination: str, error: Exception) -> bool:
+        """Tell of a frame that had no effect, on the session's error queue; whether it has one."""
+        receipt = frame.headers.get("receipt")
+        headers = {"correlation-id": secrets.token_hex(8)}
+        headers |= {} if receipt is None else {"receipt-id": receipt}
+        correlation = headers["correlation-id"]
+        logger.info(
+            "session %s: %s refused (correlation id %s): %s", session.id, frame.command, correlation, error
+        )
+        return self._report(session, destination, error, headers)
+
+    def _report(
+        self, session: SessionTask, destination: str, error: Exception, headers: Mapping[str, str]
+    ) -> bool:
+        """Put what went wrong into the session's error queue; whether it has one."""
+        if not session.hears(ERROR_QUEUE):
+            return False
+        code, text = _told(error)
+        problem = {
+            "code": code,
+            "message": text,
+            "destination": destination,
+            "correlation_id": headers["correlation-id"],
+        }
+        body = json.dumps(problem, ensure_ascii=False).encode()
+        said = {**headers, "content-type": "application/json"}
+        self._broker.put(PublishToUser(session.subscriber.user_name, ERROR_QUEUE, body, said, session.id))
+        return True
 
     async def _handled_by_app(
         self, session: SessionTask, message: Message, error: Exception, headers: dict[str, str]

@@ -18,12 +18,13 @@ import attrs
 import trio
 
 from trio_stomp.app.session import ConnectRequest, Session
-from trio_stomp.broker.commands import Detach, PublishToUser, Reply, Subscriber
+from trio_stomp.broker.commands import Detach, PublishToUser, Reply, Request, Subscriber
 from trio_stomp.broker.users import USER_PREFIX
 from trio_stomp.channels.outbox import Outbox
-from trio_stomp.errors import ConnectRefused, RemoteProtocolError
+from trio_stomp.errors import ConnectRefused, RemoteProtocolError, TrioStompError
 from trio_stomp.messages.message import User
 from trio_stomp.server.heartbeat import Watch
+from trio_stomp.server.transaction import Transaction
 from trio_stomp.stomp.frames import HEART_BEAT, Frame
 from trio_stomp.stomp.protocol import ServerProtocol
 from trio_stomp.transport.flag import Flag
@@ -94,6 +95,7 @@ class SessionTask:
         "protocol",
         "public",
         "subscriber",
+        "transactions",
     )
 
     def __init__(
@@ -108,6 +110,7 @@ class SessionTask:
             limits_before=core.limits_before,
             limits=core.limits,
             max_subscriptions=config.stomp.subscriptions,
+            max_transactions=config.stomp.transactions,
             heart_beat=core.heart_beat,
             server_name=core.server_name,
         )
@@ -118,7 +121,9 @@ class SessionTask:
             encoding=core.encoding(self.protocol.version, transport.frame_head),
             outbox=self.outbox,
             overflowed=self._overflowed,
+            refused=self._refused,
         )
+        self.transactions: dict[str, Transaction] = {}
         self.public: Session
         self.nursery = nursery
         self._writer_done = Flag()
@@ -203,6 +208,12 @@ class SessionTask:
         receipt = frame.headers.get("receipt")
         if receipt is not None:
             self._core.broker.put(Reply(self.subscriber, self._wire(self.protocol.receipt(receipt))))
+
+    def request(self, frame: Frame) -> Request:
+        """A frame for the broker to answer: with its RECEIPT, if it asked for one, or a refusal."""
+        receipt = frame.headers.get("receipt")
+        answer = None if receipt is None else self._wire(self.protocol.receipt(receipt))
+        return Request(self.subscriber, frame, answer)
 
     # The reader.
 
@@ -333,6 +344,7 @@ class SessionTask:
                     protocol.receive_data(chunk)
         finally:
             metrics.sessions_ended += 1
+            metrics.transactions_aborted += len(self.transactions)
 
     # The writer.
 
@@ -363,18 +375,22 @@ class SessionTask:
         deadline = trio.current_time() + self._core.config.stomp.linger
         self._scope.deadline = min(self._scope.deadline, deadline)
 
-    def _overflowed(self) -> None:
-        """Its outbox had no room: disconnect, the slow-consumer policy. The broker's task calls this."""
+    def _overflowed(self, limit: str) -> None:
+        """Too much waits for it: disconnect, the slow-consumer policy. The broker's task calls this."""
         text = (
             f"too slow: more than {self.outbox.max_bytes} bytes or {self.outbox.max_messages} messages waited"
         )
-        full = "messages" if len(self.outbox.pending) >= self.outbox.max_messages else "bytes"
-        self._core.metrics.limit(f"outbox.{full}")
+        self._core.metrics.limit(limit)
         logger.warning("session %s: %s", self.id, text)
         last_words = self._wire(self.protocol.error(text))
         self.outbox.discard(OVERFLOW_CODE, "too slow", last_words=last_words)
         self._end(_Ending(OVERFLOW_CODE, "too slow"))
         self._start_lingering()
+
+    def _refused(self, frame: Frame, error: TrioStompError) -> None:
+        """A frame of its own had no effect. The broker's task calls this."""
+        if self.subscriber.is_attached:
+            self._core.dispatcher.refused(self, frame, error)
 
     def _say_error(self, error: RemoteProtocolError) -> None:
         metrics = self._core.metrics

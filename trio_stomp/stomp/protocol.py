@@ -143,6 +143,7 @@ class ServerProtocol:
         limits_before: of a frame before CONNECTED.
         limits: of a frame after it.
         max_subscriptions: how many a session may hold.
+        max_transactions: how many of its transactions may be open.
         heart_beat: what we can do and want, in seconds.
         server_name: for CONNECTED's ``server`` header, as ``trio-stomp/0.1.0``.
 
@@ -159,6 +160,7 @@ class ServerProtocol:
         "_error",
         "_limits",
         "_max_subscriptions",
+        "_max_transactions",
         "_needs",
         "_offer",
         "_server_name",
@@ -175,12 +177,14 @@ class ServerProtocol:
         limits_before: Limits,
         limits: Limits,
         max_subscriptions: int = 1000,
+        max_transactions: int = 16,
         heart_beat: HeartBeat = HeartBeat(10.0, 10.0),
         server_name: str = "trio-stomp",
     ) -> None:
         self._decoder = FrameDecoder(limits_before)
         self._limits = limits
         self._max_subscriptions = max_subscriptions
+        self._max_transactions = max_transactions
         self._offer = heart_beat
         self._server_name = server_name
         self._error: RemoteProtocolError | None = None
@@ -336,6 +340,13 @@ class ServerProtocol:
                 name = headers["transaction"]
                 if name in self.transactions:
                     raise RemoteProtocolError(f"transaction {_quoted(name)} has begun already", frame=frame)
+                if len(self.transactions) >= self._max_transactions:
+                    raise RemoteProtocolError(
+                        f"more than {self._max_transactions} open transactions",
+                        frame=frame,
+                        close_code=1008,
+                        limit="stomp.transactions",
+                    )
                 self.transactions.add(name)
             case "COMMIT" | "ABORT":
                 self._check_transaction(frame)
