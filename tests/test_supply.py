@@ -1,18 +1,24 @@
-"""What an import brings in, and what it does not: parts that nobody asked for, sockets, processes, threads.
+"""What comes with trio-stomp: the modules that an import loads, the packages that its tests are run with.
 
-Rule: the modules are counted, not timed; the figures are bench/import_time.py's.
+Rule: modules are counted, not timed; the figures are bench/import_time.py's.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib.util
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import trio_stomp
 
@@ -124,3 +130,70 @@ def test_importing_every_module_opens_no_socket_and_starts_no_process_and_no_thr
 )
 def test_the_watch_sees(does: str) -> None:
     assert run(WATCHED.format(does))
+
+
+# The lock
+
+
+LOCK: Final = (ROOT / "requirements-dev.lock").read_text(encoding="utf-8")
+
+
+def test_lock_fits_what_the_project_asks_for() -> None:
+    """If it does not: `make lock LOCK_ARGS=`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [Requirement(line) for line in (*project["dependencies"], *extras["stress"], *extras["dev"])]
+    locked = dict(re.findall(r"^([\w.-]+)==([\w.!+-]+)", LOCK, re.MULTILINE))
+    unfit = [
+        str(each)
+        for each in wanted
+        if each.name != project["name"]
+        and not each.specifier.contains(locked.get(canonicalize_name(each.name), "0.dev0"), prereleases=True)
+    ]
+    assert unfit == []
+
+
+def test_lock_has_a_hash_for_everything_and_names_no_host() -> None:
+    entries = re.split(r"^(?=[\w.-]+==)", LOCK, flags=re.MULTILINE)[1:]
+    assert len(entries) > 20
+    assert [entry for entry in entries if "--hash=sha256:" not in entry] == []
+    assert re.findall(r"://|--index|--find-links|^[./~].*", LOCK, re.MULTILINE) == []
+
+
+# The audit
+
+
+def audit() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("audit", ROOT / ".ci" / "audit.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CLEAN: Final = {"name": "trio", "version": "1.0", "vulns": []}
+VULNERABLE: Final = {"name": "h11", "version": "0.1", "vulns": [{"id": "CVE-1", "fix_versions": ["0.2"]}]}
+SKIPPED: Final = {"name": "rich", "skip_reason": "not found"}
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "said"),
+    [
+        ([CLEAN, CLEAN], 0, "2 packages, no known vulnerability"),
+        ([CLEAN, VULNERABLE], 1, "h11 0.1: CVE-1, mended in 0.2"),
+        ([SKIPPED, VULNERABLE], 1, "h11 0.1: CVE-1, mended in 0.2"),
+        ([CLEAN, SKIPPED], 2, "does not know 1 of 2 packages: not found"),
+        ([], 2, "the lock is empty"),
+    ],
+)
+def test_audit_takes_silence_for_no_clean_bill(found: list[object], status: int, said: str) -> None:
+    actual, (line,) = audit().verdict(json.dumps({"dependencies": found}), "")
+    assert actual == status
+    assert said in line
+
+
+def test_audit_that_broke_off_says_why() -> None:
+    status, (line,) = audit().verdict("", "Traceback\nConnectionError: no route\n")
+    assert status == 2
+    assert "nothing was checked: ConnectionError: no route" in line
