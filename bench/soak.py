@@ -28,7 +28,7 @@ from pathlib import Path
 import attrs
 import trio
 from common import HERE, READY, machine, print_table
-from soak_checks import DRIFT, MIB, WARM_UP, Outcome, Sample
+from soak_checks import MIB, WARM_UP, Outcome, Sample
 from soak_work import PARTS, Load
 
 from trio_stomp.stress.endpoint import endpoint_at
@@ -111,6 +111,7 @@ async def soak(options: argparse.Namespace, url: str, pid: int) -> tuple[Outcome
             before=before,
             after=after,
             drift=load.latencies.thirds(),
+            lateness=load.lateness.thirds(),
             lost=load.missing(),
             twice=sum(stream.twice for stream, _ in load.streams) + load.queue.twice,
             early=sum(stream.early for stream, _ in load.streams),
@@ -168,6 +169,7 @@ def show(options: argparse.Namespace, outcome: Outcome, load: Load) -> None:
     print_table(f"soak of {options.seconds:g} s, seed {options.seed}: what was done", ["what", "count"], done)
     grown, allowed = outcome.growth
     first, last = outcome.drift
+    late_first, late_last = outcome.lateness
     before, after = outcome.before, outcome.after
     rows = [
         ["messages lost", str(outcome.lost), "0"],
@@ -181,7 +183,9 @@ def show(options: argparse.Namespace, outcome: Outcome, load: Load) -> None:
             f"{allowed / MIB:.1f} MiB",
         ],
         ["p99, first third", f"{first * 1000:.1f} ms", ""],
-        ["p99, last third", f"{last * 1000:.1f} ms", f"{DRIFT:g} x"],
+        ["p99, last third", f"{last * 1000:.1f} ms", f"{outcome.drift_allowed:.2f} x"],
+        ["generator late, p99, first third", f"{late_first * 1000:.1f} ms", ""],
+        ["generator late, p99, last third", f"{late_last * 1000:.1f} ms", ""],
         ["tasks at the end", str(after.tasks), str(before.tasks)],
         ["sessions at the end", str(after.sessions), str(before.sessions)],
         ["file descriptors at the end", str(after.descriptors), str(before.descriptors)],

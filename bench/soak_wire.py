@@ -136,10 +136,14 @@ class Connection:
 
     async def settle(self, message: Frame, *, is_nack: bool = False) -> None:
         """ACK or NACK of a message."""
+        if self.failure is not None:
+            raise Lost(self.failure)
         await self._write((self._protocol.nack if is_nack else self._protocol.ack)(message))
 
     async def transaction(self, sends: list[tuple[str, bytes]], *, commits: bool) -> None:
         """BEGIN, the sends, and COMMIT or ABORT with its receipt."""
+        if self.failure is not None:
+            raise Lost(self.failure)
         self._ids += 1
         name = f"t{self._ids}"
         frames = [self._protocol.begin(name)]
@@ -165,7 +169,9 @@ class Connection:
         stream = self._stream
         assert stream is not None
         with suppress(Lost), trio.move_on_after(TIMEOUT):
-            if how is Farewell.DISCONNECT:
+            if self.failure is not None:
+                pass  # it is over already
+            elif how is Farewell.DISCONNECT:
                 receipt, event = self._receipt()
                 await self._write(self._protocol.disconnect(receipt))
                 await event.wait()
@@ -218,6 +224,8 @@ class Connection:
         return receipt, event
 
     async def _request(self, frame: Callable[[Mapping[str, str]], bytes], receipt: bool) -> None:
+        if self.failure is not None:
+            raise Lost(self.failure)
         if not receipt:
             await self._write(frame({}))
             return

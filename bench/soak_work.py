@@ -36,6 +36,8 @@ class Load:
     Attributes:
         confirmed: the highest number whose receipt came, by topic.
         streams: subscribers, each with the topics that it listens to; and requesters, with their own.
+        latencies: of deliveries, from being sent.
+        lateness: by how much this process was late itself, which is the machine's doing.
         counts: what was done, by what.
         surprises: what became of steady clients that should have stayed.
     """
@@ -52,6 +54,7 @@ class Load:
         self.streams: list[tuple[Stream, frozenset[str]]] = []
         self.queue = Queue()
         self.latencies = Latencies()
+        self.lateness = Latencies()
         self.counts: collections.Counter[str] = collections.Counter()
         self.surprises: list[str] = []
 
@@ -60,6 +63,7 @@ class Load:
         async with trio.open_nursery() as steady:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._end_after, seconds)
+                nursery.start_soon(self._watch_itself)
                 if "topics" in self._parts:
                     for name in ("one", "two", "three", "bulk"):
                         self.confirmed[f"/topic/soak/{name}"] = 0
@@ -204,9 +208,10 @@ class Load:
             due.send_nowait((message, is_nack))
 
         async def answer(wire: Connection) -> None:
-            async for message, is_nack in messages:
-                await wire.settle(message, is_nack=is_nack)
-                self.counts["NACKs" if is_nack else "ACKs"] += 1
+            with self._expecting(f"consumer {index}"):
+                async for message, is_nack in messages:
+                    await wire.settle(message, is_nack=is_nack)
+                    self.counts["NACKs" if is_nack else "ACKs"] += 1
 
         mode = {"ack": "client-individual", "prefetch-count": "20"}
         await nursery.start(self._stay, f"consumer {index}", "/queue/soak", take, mode, answer)
@@ -281,7 +286,10 @@ class Load:
                     await wire.leave(how)
                     self.counts[f"left: {how.value}"] += 1
             except Lost as error:
-                self.surprises.append(f"churning client: {error}")
+                if "too slow" in str(error):  # it has subscribed to more than this process has time for
+                    self.counts["churn: cut off as too slow"] += 1
+                else:
+                    self.surprises.append(f"churning client: {error}")
 
     async def _stall(self, index: int) -> None:
         """Subscribe to what is large, stop reading, and read on later, or be gone."""
@@ -325,6 +333,12 @@ class Load:
             yield
         except Lost as error:
             self.surprises.append(f"{what}: {error}")
+
+    async def _watch_itself(self) -> None:
+        while not self._over.is_set():
+            due = trio.current_time() + 0.02
+            await trio.sleep_until(due)
+            self.lateness.record(due - self._began, trio.current_time() - due)
 
     async def _end_after(self, seconds: float) -> None:
         await trio.sleep(seconds)

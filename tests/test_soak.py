@@ -20,6 +20,7 @@ def outcome(**values: object) -> Outcome:
         before=sample(0.0),
         after=sample(110.0),
         drift=(0.010, 0.014),
+        lateness=(0.001, 0.004),
         lost=0,
         twice=0,
         early=0,
@@ -64,6 +65,12 @@ def test_what_is_wrong_is_told(values: dict[str, object], fault: str) -> None:
 def test_memory_that_finds_its_level_during_the_warm_up_is_flat() -> None:
     rising = [sample(float(at), resident=min(50 + 2 * at, 100) * MIB) for at in range(100)]
     assert list(outcome(samples=rising).faults()) == []
+
+
+def test_drift_of_the_machine_is_not_the_servers() -> None:
+    assert list(outcome(drift=(0.010, 0.029), lateness=(0.010, 0.020)).faults()) == []
+    (fault,) = outcome(drift=(0.010, 0.031), lateness=(0.010, 0.020)).faults()
+    assert "allowed is 3.00 times" in fault
 
 
 def test_one_leap_is_no_slope() -> None:
