@@ -150,6 +150,12 @@ class StompConfig:
         """ActiveMQ allows 1,000, real frames have below 20; each costs a dict entry per frame.""",
         low=8, limit=True,
     )
+    head: int = _field(
+        64 * KIB, "bytes", "size of all headers of a frame together; no less than `header_line`",
+        """Four of the longest lines. Without it 256 of those would be 4 MiB, for whoever connects, before
+        anybody has proved who they are.""",
+        low=256, limit=True,
+    )
     subscriptions: int = _field(
         1000, "count", "subscriptions of one session",
         """A page has tens; each costs an index entry and a place in every match.""",

@@ -52,11 +52,14 @@ class Core:
         }
         self.server_name = f"trio-stomp/{__version__}"
         stomp = config.stomp
-        self.limits = Limits(header_line=stomp.header_line, headers=stomp.headers, body=stomp.body)
-        self.limits_before = Limits(
-            header_line=stomp.header_line, headers=stomp.headers, body=stomp.body_before_connected
+        self.limits = Limits(
+            header_line=stomp.header_line,
+            headers=stomp.headers,
+            head=max(stomp.head, stomp.header_line),
+            body=stomp.body,
         )
-        self.message_bytes_before = stomp.body_before_connected + stomp.header_line
+        self.limits_before = attrs.evolve(self.limits, body=stomp.body_before_connected)
+        self.message_bytes_before = stomp.body_before_connected + self.limits.head
         """Bytes of a WebSocket message in pieces before CONNECTED: about one frame."""
         self.heart_beat = HeartBeat(stomp.heart_beat_send, stomp.heart_beat_receive)
         self.dispatcher = Dispatcher(self.app, self.broker, self.pools, self.metrics, config)
