@@ -43,7 +43,7 @@ class Look:
         self._frame_head = encoding.frame_head
         self._is_text = is_text
         self._tail = tail
-        self.frames: dict[bytes, bytes] = {}
+        self.frames: dict[bytes | None, bytes] = {}
         """By opening; `frame` fills it."""
 
     def frame(self, opening: bytes) -> bytes:

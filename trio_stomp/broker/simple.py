@@ -270,11 +270,12 @@ class SimpleBroker:
                 encoding = subscriber.encoding
                 look = delivery.look(encoding)
                 frames = look.frames
-            opening = subscription.opening
-            if opening is None:
-                self._settling.deliver(subscription, delivery)
-                continue
-            frame = frames.get(opening) or look.frame(opening)
+            frame = frames.get(subscription.opening)
+            if frame is None:
+                if subscription.opening is None:
+                    self._settling.deliver(subscription, delivery)
+                    continue
+                frame = look.frame(subscription.opening)
             outbox = subscriber.outbox
             size = outbox.size + len(frame)
             pending = outbox.pending

@@ -33,12 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except BaseExceptionGroup as group:
-        expected, rest = group.split((TrioStompError, OSError))
-        if rest is not None or expected is None:
-            raise
-        print(f"trio-stomp: {_innermost(expected)}", file=sys.stderr)
-        return EXIT_FAILED
     return status
 
 
@@ -56,10 +50,3 @@ def _parser() -> argparse.ArgumentParser:
     draining.add_commands(commands)
     messaging.add_commands(commands)
     return parser
-
-
-def _innermost(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -19,6 +19,7 @@ from trio_stomp.app.routes import DEFAULT_POOL
 from trio_stomp.cli.usage import EXIT_FAILED, PASSCODE, Commands, UsageError, load_app
 from trio_stomp.config import LOG_LEVELS, ServerConfig
 from trio_stomp.errors import TrioStompError
+from trio_stomp.groups import bare_errors
 from trio_stomp.server.serve import Server, serve
 from trio_stomp.settings import load_config
 
@@ -123,6 +124,7 @@ async def _serve_until_signalled(
 ) -> int:
     is_clean = False
     with (
+        bare_errors(),
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals,
         trio.open_signal_receiver(signal.SIGHUP) as hang_ups,
     ):
