@@ -172,7 +172,7 @@ class StompConfig:
         low=1, limit=True,
     )
     transaction_bytes: int = _field(
-        8 * MIB, "bytes", "size of the bodies and headers in one transaction",
+        8 * MIB, "bytes", "size of the bodies and headers in all open transactions of one session",
         """Two bodies of the largest size; they are held until COMMIT.""",
         low=1, limit=True,
     )
