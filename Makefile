@@ -52,8 +52,8 @@ hypothesis-long: $(VENV)/.dev
 soak-minute: $(VENV)/.dev
 	@$(BIN)/python bench/soak.py --seconds 60
 
-fuzz-wire-minutes: $(VENV)/.dev
-	@PYTHONPATH=.:tests $(BIN)/python -m fuzz.tcp --seconds 120
+fuzz-wire-minutes:
+	@$(MAKE) --no-print-directory fuzz-tcp FUZZ_SECONDS=120
 
 fuzz-decoder-million: $(VENV)/.dev
 	@PYTHONPATH=.:tests $(BIN)/python -m fuzz.decoder --inputs 1000000
