@@ -152,6 +152,12 @@ class StompConfig:
         """ActiveMQ allows 1,000, real frames have below 20; each costs a dict entry per frame.""",
         low=8, limit=True,
     )
+    head: int = _field(
+        64 * KIB, "bytes", "size of all headers of a frame together; no less than `header_line`",
+        """Four of the longest lines. Without it 256 of those would be 4 MiB, for whoever connects, before
+        anybody has proved who they are.""",
+        low=256, limit=True,
+    )
     subscriptions: int = _field(
         1000, "count", "subscriptions of one session",
         """A page has tens; each costs an index entry and a place in every match.""",
@@ -168,7 +174,7 @@ class StompConfig:
         low=1, limit=True,
     )
     transaction_bytes: int = _field(
-        8 * MIB, "bytes", "size of the bodies and headers in one transaction",
+        8 * MIB, "bytes", "size of the bodies and headers in all open transactions of one session",
         """Two bodies of the largest size; they are held until COMMIT.""",
         low=1, limit=True,
     )
