@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -42,11 +42,6 @@ SETTINGS: Final[Mapping[str, object]] = MappingProxyType(
 )
 """Small enough for a mutation to run into each of them."""
 
-app = StompApp()
-worker = app.pool("worker", threads=2, queue=4, queue_timeout=0.5)
-app.allow_send("/topic/**", "/queue/**")
-app.allow_subscribe("/topic/**", "/queue/**")
-
 
 @attrs.frozen
 class Order:
@@ -60,69 +55,72 @@ class OrderError(Exception):
     """What an exception handler answers."""
 
 
-@app.on_connect
-async def authenticate(request: ConnectRequest) -> User | None:
-    """Anybody may come in, named or not, but for one."""
-    if request.login == "refused":
-        raise ConnectRefused("not you")
-    return User(request.login) if request.login else None
+def make_app(sleep: Callable[[float], None] = time.sleep) -> StompApp:
+    """The app; ``sleep`` is what its blocking calls do."""
+    app = StompApp()
+    worker = app.pool("worker", threads=2, queue=4, queue_timeout=0.5)
+    app.allow_send("/topic/**", "/queue/**")
+    app.allow_subscribe("/topic/**", "/queue/**")
+
+    @app.on_connect
+    async def authenticate(request: ConnectRequest) -> User | None:
+        """Anybody may come in, named or not, but for one."""
+        if request.login == "refused":
+            raise ConnectRefused("not you")
+        return User(request.login) if request.login else None
+
+    @app.on_message("/app/echo", send_to_user="/queue/echo", broadcast=False)
+    async def echo(message: Message) -> bytes:
+        """The body as it came."""
+        return message.body
+
+    @app.on_message("/app/chat/{room}", send_to="/topic/chat/{room}")
+    async def say(room: str, payload: Any) -> dict[str, object]:
+        """Any JSON."""
+        return {"room": room, "said": payload}
+
+    @app.on_message("/app/order", send_to_user="/queue/orders", pool=worker, timeout=1)
+    def order(order: Order) -> Order:
+        """A blocking call."""
+        sleep(0.002)
+        return order
+
+    @app.on_message("/app/slow", pool=worker, timeout=0.05)
+    def slow() -> None:
+        """A blocking call that takes too long."""
+        sleep(0.1)
+
+    @app.on_message("/app/aside", send_to_user="/queue/echo", concurrency=2)
+    async def aside(message: Message) -> str:
+        """Runs beside its session's other frames."""
+        await trio.sleep(0.02)
+        return message.destination
+
+    @app.on_message("/app/refuse/{number}")
+    async def refuse(number: int) -> None:
+        """Raises what an exception handler answers."""
+        raise OrderError(number)
+
+    @app.exception_handler(OrderError, send_to_user="/queue/errors")
+    async def refused(error: OrderError) -> str:
+        """Answers it."""
+        return f"refused: {error}"
+
+    @app.on_subscribe("/app/recent/{room}")
+    async def recent(room: str) -> list[str]:
+        """One answer."""
+        return [room]
+
+    @app.on_subscribe("/app/ticks")
+    async def ticks() -> AsyncIterator[int]:
+        """A stream that ends with its subscription only."""
+        number = 0
+        while True:
+            yield number
+            number += 1
+            await trio.sleep(0.05)
+
+    return app
 
 
-@app.on_message("/app/echo", send_to_user="/queue/echo", broadcast=False)
-async def echo(message: Message) -> bytes:
-    """The body as it came."""
-    return message.body
-
-
-@app.on_message("/app/chat/{room}", send_to="/topic/chat/{room}")
-async def say(room: str, payload: Any) -> dict[str, object]:
-    """Any JSON."""
-    return {"room": room, "said": payload}
-
-
-@app.on_message("/app/order", send_to_user="/queue/orders", pool=worker, timeout=1)
-def order(order: Order) -> Order:
-    """A blocking call."""
-    time.sleep(0.002)
-    return order
-
-
-@app.on_message("/app/slow", pool=worker, timeout=0.05)
-def slow() -> None:
-    """A blocking call that takes too long."""
-    time.sleep(0.1)
-
-
-@app.on_message("/app/aside", send_to_user="/queue/echo", concurrency=2)
-async def aside(message: Message) -> str:
-    """Runs beside its session's other frames."""
-    await trio.sleep(0.02)
-    return message.destination
-
-
-@app.on_message("/app/refuse/{number}")
-async def refuse(number: int) -> None:
-    """Raises what an exception handler answers."""
-    raise OrderError(number)
-
-
-@app.exception_handler(OrderError, send_to_user="/queue/errors")
-async def refused(error: OrderError) -> str:
-    """Answers it."""
-    return f"refused: {error}"
-
-
-@app.on_subscribe("/app/recent/{room}")
-async def recent(room: str) -> list[str]:
-    """One answer."""
-    return [room]
-
-
-@app.on_subscribe("/app/ticks")
-async def ticks() -> AsyncIterator[int]:
-    """A stream that ends with its subscription only."""
-    number = 0
-    while True:
-        yield number
-        number += 1
-        await trio.sleep(0.05)
+app = make_app()

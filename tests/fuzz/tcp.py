@@ -34,6 +34,7 @@ from typing import Any
 import attrs
 import trio
 from fuzz.app import SETTINGS
+from fuzz.conversation import PATIENCE, converse
 from fuzz.heard import judge, take_apart
 from fuzz.plans import make_plan
 from fuzz.sessions import HalfClose, Pause, Plan, Reset, Send, Wait
@@ -41,8 +42,6 @@ from fuzz.sessions import HalfClose, Pause, Plan, Reset, Send, Wait
 from trio_stomp import open_client
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 20.0
-"""Seconds after its last step that a session may last: all of the server's limits together are below 8."""
 CANARY_PATIENCE = 20.0
 """Seconds that a well-behaved session may wait for anything; more than a busy machine needs."""
 GROWTH = 1.2
@@ -190,88 +189,24 @@ def _read_plan(path: Path) -> tuple[int, Plan]:
 
 
 async def _converse(run: Run, number: int, plan: Plan) -> tuple[bytes, str]:
-    """Do a plan's steps; what the server said, and how it ended (see `judge`)."""
-    sock = trio.socket.socket(trio.socket.AF_INET, trio.socket.SOCK_STREAM)
-    conversation = _Conversation(sock, plan)
-    with sock:
-        if plan.stall:
-            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
-        # Other addresses than the canary's: its server limits connections by address.
-        await sock.bind((f"127.0.0.{2 + number % 3}", 0))
-        pauses = sum(step.seconds for step in plan.steps if isinstance(step, Pause))
-        with trio.move_on_after(PATIENCE + pauses + plan.stall):
+    """Open a connection for a plan; what `converse` says of it."""
+    sock = trio.socket.socket()
+    if plan.stall:
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+    # Other addresses than the canary's: its server limits connections by address.
+    await sock.bind((f"127.0.0.{2 + number % 3}", 0))
+    try:
+        with trio.fail_after(PATIENCE):
             await sock.connect((run.host, run.port))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(conversation.listen, nursery.cancel_scope)
-                await conversation.speak()
-                if conversation.end == "ours":
-                    nursery.cancel_scope.cancel()
-    return bytes(conversation.data), conversation.end
+    except (OSError, trio.TooSlowError) as error:
+        sock.close()
+        raise Broken(f"the server does not let us in: {error!r}") from error
 
+    async def reset() -> None:
+        sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
 
-class _Conversation:
-    """One connection's two directions."""
-
-    def __init__(self, sock: trio.socket.SocketType, plan: Plan) -> None:
-        self._sock = sock
-        self._plan = plan
-        self._news = trio.Event()
-        self.data = bytearray()
-        self.end = "silence"
-
-    async def listen(self, scope: trio.CancelScope) -> None:
-        """Read to the end, then let the nursery end."""
-        await trio.sleep(self._plan.stall)
-        try:
-            while piece := await self._sock.recv(65536):
-                self.data += piece
-                self._news.set()
-                self._news = trio.Event()
-            self.end = "eof"
-        except OSError:
-            self.end = "reset"
-        scope.cancel()
-
-    async def speak(self) -> None:
-        """Do the steps; then wait for the answer that is wanted, and hang up."""
-        try:
-            for step in self._plan.steps:
-                await self._do(step)
-                if self.end == "ours":
-                    return
-            while self._plan.wants and not self._has_answered():
-                await self._news.wait()
-            self._sock.shutdown(trio.socket.SHUT_WR)
-        except OSError:
-            pass  # the server has hung up: what it said before is being read
-
-    async def _do(self, step: Send | Pause | Wait | HalfClose | Reset) -> None:
-        match step:
-            case Send(data):
-                view = memoryview(data)
-                while view:
-                    view = view[await self._sock.send(view) :]
-            case Pause(seconds):
-                await trio.sleep(seconds)
-            case Wait(mark):
-                # As long as it takes where the session is valid so far; else the mark may never come.
-                with trio.move_on_after(PATIENCE if self._plan.wants else 0.3):
-                    while mark not in self.data:
-                        await self._news.wait()
-            case HalfClose():
-                self._sock.shutdown(trio.socket.SHUT_WR)
-            case Reset():
-                linger = struct.pack("ii", 1, 0)
-                self._sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, linger)
-                self.end = "ours"
-
-    def _has_answered(self) -> bool:
-        with contextlib.suppress(Exception):
-            heard = take_apart(bytes(self.data))
-            return any(want in heard.answers for want in self._plan.wants) or (
-                heard.is_told and heard.answers[-1] != "error"
-            )
-        return True  # malformed: `judge` will say so
+    return await converse(trio.SocketStream(sock), plan, reset)
 
 
 # The run.
