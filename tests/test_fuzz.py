@@ -10,14 +10,13 @@ from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
-import attrs
 import pytest
 import trio
 import trio.testing
-import wsproto.events
 from fuzz.app import SETTINGS, make_app
 from fuzz.conversation import converse
 from fuzz.decoder import SMALL, check, decoded
+from fuzz.front import check_head, read_head, without_rest
 from fuzz.heard import judge
 from fuzz.plans import CONNECT_FAULTS, HEAD_FAULTS, STOMP_FAULTS, WEBSOCKET_FAULTS, make_plan
 from fuzz.sessions import (
@@ -53,7 +52,6 @@ from trio_stomp.stomp.frames import Frame, Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat, ServerProtocol, State
 from trio_stomp.testing import TestServer, open_test_server
 from trio_stomp.transport.cutter import FrameCutter, Passed, Violation
-from trio_stomp.transport.http import HeadReader, HttpError, RequestHead, check_upgrade
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -232,36 +230,13 @@ HEAD = st.builds(
 )
 
 
-def read(data: Sequence[bytes]) -> RequestHead | int | None:
-    """The head, the status of its refusal, or None for too little."""
-    reader = HeadReader(limit_bytes=1000, limit_headers=8)
-    try:
-        for piece in data:
-            head = reader.receive_data(piece)
-            if head is not None:
-                return attrs.evolve(head, rest=b"")
-    except HttpError as error:
-        return error.status
-    return None
-
-
 @examples(300)
 @given(st.builds(edited, HEAD, st.just([]) | EDITS), CUTS)
 def test_front_door_reads_or_refuses_and_the_library_takes_what_it_lets_through(
     data: bytes, cuts: list[float]
 ) -> None:
-    head = read([data])
-    assert read([data[at : at + 1] for at in range(len(data))]) == head
-    assert read(pieces(data, cuts)) == head
-    if not isinstance(head, RequestHead):
-        return
-    try:
-        check_upgrade(head)
-    except HttpError:
-        return
-    library = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
-    library.receive_data(head.raw)
-    assert isinstance(next(iter(library.events())), wsproto.events.Request)
+    check_head(data)
+    assert without_rest(read_head(pieces(data, cuts))) == without_rest(read_head([data]))
 
 
 # The frame cutter.
