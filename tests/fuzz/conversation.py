@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Awaitable, Callable
 
 import trio
 from fuzz.heard import Malformed, take_apart
-from fuzz.sessions import HalfClose, Pause, Plan, Reset, Send, Step, Wait
+from fuzz.sessions import BINARY, Acknowledge, HalfClose, Pause, Plan, Reset, Send, Step, Stomp, Wait, Ws
 
 PATIENCE = 20.0
 """Seconds that a session may last after its last step: all of the server's limits together are below 8."""
 _MARK_PATIENCE = 0.3
 """Seconds that a mutated session waits for what may never come."""
+
+_ACK = re.compile(rb"\nack:([^\n]+)\n")
 
 
 async def converse(
@@ -83,6 +86,10 @@ class _Conversation:
                 with trio.move_on_after(PATIENCE if self._plan.wants else _MARK_PATIENCE):
                     while mark not in self.data:
                         await self._news.wait()
+            case Acknowledge(command, times):
+                asked = _ACK.findall(bytes(self.data))
+                frames = [Ws(Stomp(command, [(b"id", id)]).encode(), BINARY).encode() * times for id in asked]
+                await self._stream.send_all(b"".join(frames))
             case HalfClose():
                 await self._stream.send_eof()
             case Reset():

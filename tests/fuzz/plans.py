@@ -19,6 +19,7 @@ from fuzz.sessions import (
     OPENINGS,
     PING,
     UPGRADED,
+    Acknowledge,
     HalfClose,
     Pause,
     Plan,
@@ -106,6 +107,17 @@ STOMP_FAULTS: Final = MappingProxyType({
     "no such transaction": _stomp(b"COMMIT", (b"transaction", b"none"), _RECEIPT),
     "SEND in no such transaction": _stomp(b"SEND", _D, (b"transaction", b"none")),
     "ACK of nothing": _stomp(b"ACK", _RECEIPT),
+    "too many transactions": b"".join(_stomp(b"BEGIN", (b"transaction", b"m%d" % n)) for n in range(4)),
+    "too many frames in a transaction": _stomp(b"BEGIN", (b"transaction", b"m")) + _stomp(
+        b"SEND", _D, (b"transaction", b"m")) * 21,
+    "too many bytes in a transaction": _stomp(b"BEGIN", (b"transaction", b"m")) + _stomp(
+        b"SEND", _D, (b"transaction", b"m"), body=b"x" * 12000) * 3,
+    "a handler in a transaction": _stomp(b"BEGIN", (b"transaction", b"m")) + _stomp(
+        b"SEND", (b"destination", b"/app/echo"), (b"transaction", b"m")),
+    "ACK without message": _stomp(b"ACK", (b"id", b"none")),
+    "NACK without message": _stomp(b"NACK", (b"id", b"none"), _RECEIPT),
+    "prefetch-count no number": _stomp(
+        b"SUBSCRIBE", _D, (b"id", b"i"), (b"ack", b"client"), (b"prefetch-count", b"x")),
     "too many headers": _stomp(b"SEND", _D, *[(b"h%d" % n, b"") for n in range(16)]),
     "header too long": _stomp(b"SEND", _D, (b"x", b"y" * 600)),
     "endless header": _ws(Ws(b"SEND\nx:" + b"y" * 600)),
@@ -183,6 +195,8 @@ def make_plan(random: Random, number: int) -> Plan:
             return Plan(tuple(_ended(random, _delivered(random, data))), "mutated head")
         case 11:
             return _flood(random, number)
+        case 12:
+            return _acknowledging(random, number)
     return _mutated(random, number)
 
 
@@ -242,6 +256,29 @@ def _flood(random: Random, number: int) -> Plan:
     data = Ws(subscribe.encode()).encode() + Ws(send.encode()).encode() * random.choice((20, 100, 400))
     steps = (*_opening(random, b"1.2"), Send(data), Pause(0.1), HalfClose())
     return Plan(steps, "flood", stall=random.choice((0.0, 0.0, 0.5, 4.0)))
+
+
+def _acknowledging(random: Random, number: int) -> Plan:
+    """A consumer of a queue that acknowledges what it gets, gives it back or does neither."""
+    queue = (b"destination", b"/queue/own-%d" % (number % 20))
+    mode = (b"ack", random.choice((b"client", b"client-individual")))
+    count = random.choice((1, 3, 30))
+    frames = [Stomp(b"SUBSCRIBE", [queue, (b"id", b"1"), mode])]
+    frames += [
+        Stomp(b"SEND", [queue, (b"receipt", b"q")], b"x" * random.choice((1, 5000))) for _ in range(count)
+    ]
+    if random.randrange(2):
+        frames[0].headers.append((b"prefetch-count", b"%d" % random.choice((0, 1, 10, 1000))))
+    steps: list[Step] = [
+        *_opening(random, b"1.2"),
+        Send(_ws(*(Ws(each.encode(), BINARY) for each in frames))),
+    ]
+    for _ in range(random.randrange(4)):
+        steps += [Wait(b"MESSAGE"), Pause(0.02)]
+        steps.append(Acknowledge(random.choice((b"ACK", b"ACK", b"NACK")), random.choice((1, 1, 1, 2))))
+    if random.randrange(2):
+        return Plan((*steps, Send(_stomp(b"ACK", (b"id", b"of nothing")))), "ACK of nothing", ("error",))
+    return Plan(tuple(_ended(random, steps)), "acknowledging")
 
 
 def _opening(random: Random, version: bytes) -> list[Step]:

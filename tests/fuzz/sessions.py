@@ -34,6 +34,7 @@ DESTINATIONS: Final = (
     "/topic/*",
     "/topic/**",
     "/queue/a",
+    "/queue/b",
     "/user/queue/echo",
     "/user/queue/errors",
     "/user/ada/queue/x",
@@ -172,6 +173,14 @@ class Wait:
 
 
 @attrs.frozen
+class Acknowledge:
+    """An ACK or NACK of every message that has come so far and asks for one, in STOMP 1.2."""
+
+    command: bytes
+    times: int = 1
+
+
+@attrs.frozen
 class HalfClose:
     """We send no more, but go on reading."""
 
@@ -181,7 +190,7 @@ class Reset:
     """The connection is cut with a RST."""
 
 
-Step = Send | Pause | Wait | HalfClose | Reset
+Step = Send | Pause | Wait | Acknowledge | HalfClose | Reset
 
 
 @attrs.frozen
@@ -252,9 +261,8 @@ class Valid:
         number: makes its topic its own, so that no other session can flood it.
     """
 
-    def __init__(self, random: Random, number: int, *, transactions: bool = False) -> None:
+    def __init__(self, random: Random, number: int) -> None:
         self._random = random
-        self._with_transactions = transactions
         self._topic = b"/topic/own-%d" % number
         self._ids: list[bytes] = []
         self._transactions: list[bytes] = []
@@ -263,9 +271,7 @@ class Valid:
     def frame(self) -> Stomp:
         """The next one."""
         random = self._random
-        makers: list[Callable[[], Stomp]] = [self._send, self._send, self._call]
-        if self._with_transactions:
-            makers.append(self._begin)
+        makers: list[Callable[[], Stomp]] = [self._send, self._send, self._call, self._begin]
         if len(self._ids) < 6:
             makers += [self._subscribe, self._subscribe]
         if self._ids:
@@ -293,9 +299,10 @@ class Valid:
     def _subscribe(self) -> Stomp:
         self._ids.append(b"s%d" % next(self._count))
         destinations = (self._topic, b"/user/queue/echo", b"/user/queue/errors", b"/app/recent/own")
-        return Stomp(
-            b"SUBSCRIBE", [(b"id", self._ids[-1]), (b"destination", self._random.choice(destinations))]
-        )
+        found = [(b"id", self._ids[-1]), (b"destination", self._random.choice(destinations))]
+        if self._random.randrange(3) == 0:
+            found.append((b"ack", self._random.choice((b"auto", b"client", b"client-individual"))))
+        return Stomp(b"SUBSCRIBE", found)
 
     def _unsubscribe(self) -> Stomp:
         found = self._ids.pop(self._random.randrange(len(self._ids)))

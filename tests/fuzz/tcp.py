@@ -37,7 +37,7 @@ from fuzz.app import SETTINGS
 from fuzz.conversation import PATIENCE, converse
 from fuzz.heard import judge, take_apart
 from fuzz.plans import make_plan
-from fuzz.sessions import HalfClose, Pause, Plan, Reset, Send, Wait
+from fuzz.sessions import Acknowledge, HalfClose, Pause, Plan, Reset, Send, Wait
 
 from trio_stomp import open_client
 
@@ -48,7 +48,9 @@ GROWTH = 1.2
 """How much more memory may be resident at any time after the first tenth than at its end."""
 MOST_FILES = 50
 _READY = re.compile(r"listening on (ws://\S+)")
-_STEPS: Mapping[str, type] = {kind.__name__: kind for kind in (Send, Pause, Wait, HalfClose, Reset)}
+_STEPS: Mapping[str, type] = {
+    kind.__name__: kind for kind in (Send, Pause, Wait, Acknowledge, HalfClose, Reset)
+}
 
 
 class Broken(Exception):
