@@ -103,7 +103,7 @@ def make_app(sleep: Callable[[float], None] = time.sleep) -> StompApp:
     @app.on_message("/app/aside", send_to_user="/queue/echo", concurrency=2)
     async def aside(message: Message) -> str:
         """Runs beside its session's other frames."""
-        await trio.sleep(0.02)
+        await trio.sleep(0.001)
         return message.destination
 
     @app.on_message("/app/refuse/{number}")
