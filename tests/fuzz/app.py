@@ -15,9 +15,9 @@ from trio_stomp import ConnectRefused, ConnectRequest, Message, StompApp, User
 SETTINGS: Final[Mapping[str, object]] = MappingProxyType(
     {
         "http.head_bytes": 2048,
-        "http.head_timeout": 1.0,
+        "http.head_timeout": 3.0,
         "http.headers": 24,
-        "stomp.connect_timeout": 2.0,
+        "stomp.connect_timeout": 4.0,
         "stomp.body_before_connected": 1024,
         "stomp.body": 16384,
         "stomp.header_line": 512,
@@ -28,11 +28,11 @@ SETTINGS: Final[Mapping[str, object]] = MappingProxyType(
         "stomp.transaction_bytes": 32768,
         "stomp.heart_beat_send": 0.5,
         "stomp.heart_beat_receive": 0.5,
-        "stomp.linger": 2.0,
+        "stomp.linger": 5.0,
         "websocket.receive_ahead": 8192,
         "websocket.fragments": 8,
         "websocket.message": 32768,
-        "websocket.close_timeout": 1.0,
+        "websocket.close_timeout": 3.0,
         "outbox.bytes": 32768,
         "outbox.messages": 256,
         "outbox.write_timeout": 2.0,
@@ -50,7 +50,7 @@ SETTINGS: Final[Mapping[str, object]] = MappingProxyType(
         "drain.deadline": 30,
     }
 )
-"""Small enough for a mutation to run into each of them."""
+"""Small enough for a mutation to run into each of them; the times are above what a busy machine takes."""
 
 
 @attrs.frozen

@@ -10,8 +10,8 @@ import trio
 from fuzz.heard import Malformed, take_apart
 from fuzz.sessions import BINARY, Acknowledge, HalfClose, Pause, Plan, Reset, Send, Step, Stomp, Wait, Ws
 
-PATIENCE = 20.0
-"""Seconds that a session may last after its last step: all of the server's limits together are below 8."""
+PATIENCE = 40.0
+"""Seconds that a session may last after its last step: all of the server's limits together are below 20."""
 _MARK_PATIENCE = 0.3
 """Seconds that a mutated session waits for what may never come."""
 
