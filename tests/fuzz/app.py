@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import attrs
 import trio
+from fuzz.plans import FRAGMENTS
 
 from trio_stomp import ConnectRefused, ConnectRequest, Message, StompApp, User
 
@@ -30,7 +31,7 @@ SETTINGS: Final[Mapping[str, object]] = MappingProxyType(
         "stomp.heart_beat_receive": 0.5,
         "stomp.linger": 5.0,
         "websocket.receive_ahead": 8192,
-        "websocket.fragments": 8,
+        "websocket.fragments": FRAGMENTS,
         "websocket.message": 32768,
         "websocket.close_timeout": 3.0,
         "outbox.bytes": 32768,
