@@ -88,6 +88,7 @@ class Run:
 def main() -> int:
     """Run the command; exit status 0 when nothing failed."""
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the server, too
     with tempfile.TemporaryDirectory() as folder, _serving(Path(folder) / "log") as (process, url):
         host, _, port = url.removeprefix("ws://").partition("/")[0].rpartition(":")
         run = Run(options, process, host, int(port))
