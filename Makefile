@@ -9,17 +9,19 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 PYTEST_ARGS ?= -n 2
 LOCK_ARGS ?= --upgrade
+FUZZ_SECONDS ?= 300
 
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+FUZZ := PYTHONPATH=.:tests $(BIN)/python -m fuzz
 NPM := $(shell command -v npm 2>/dev/null)
 
 # The page, and the library that it uses; without node_modules the page takes it from a CDN.
 STATIC := /=examples/chat/page,/stompjs=node_modules/@stomp/stompjs/bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page lock audit clean
+.PHONY: help run test check page lock audit fuzz fuzz-tcp clean
 .PHONY: ci-long test-long hypothesis-long soak-minute fuzz-wire-minutes fuzz-decoder-million fuzz-minutes import-time
 
 help:
@@ -34,6 +36,16 @@ test: check page
 	@$(BIN)/coverage run -m pytest $(PYTEST_ARGS); result=$$?; \
 		$(BIN)/coverage combine --quiet && $(BIN)/coverage report; \
 		exit $$result
+
+# The decoder and the front door, each for FUZZ_SECONDS, guided by coverage; make fuzz-tcp: a running server.
+fuzz: $(VENV)/.dev
+	@echo "installing atheris into $(VENV)"; $(PIP) --editable '.[fuzz]' || { \
+		echo "atheris cannot be installed here (it has wheels for Linux): the decoder is fuzzed without its guidance"; \
+		$(FUZZ).decoder --inputs 10000000; exit $$?; }; \
+	$(FUZZ).guided decoder --seconds $(FUZZ_SECONDS) && $(FUZZ).guided front --seconds $(FUZZ_SECONDS)
+
+fuzz-tcp: $(VENV)/.dev
+	@$(FUZZ).tcp --seconds $(FUZZ_SECONDS)
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .

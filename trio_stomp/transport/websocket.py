@@ -27,6 +27,7 @@ from trio_stomp.config import WebSocketConfig
 from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolError
 from trio_stomp.metrics import Metrics
 from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
+from trio_stomp.transport.http import response
 from trio_stomp.transport.library_stream import VIOLATION_CODES, LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
@@ -178,11 +179,15 @@ class WebSocketTransport:
     async def _accept(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
         # A peer that is gone by now is no news; the library says so with ConnectionClosed.
         with (
-            trio.move_on_after(self._config.close_timeout),
+            trio.move_on_after(self._config.close_timeout) as shaking,
             contextlib.suppress(trio_websocket.ConnectionClosed),
         ):
             await self._shake_hands(nursery, subprotocol)
         if self._websocket is None:  # or the library refused what the front door let through
+            if shaking.cancelled_caught and not self._wire.is_torn:
+                # Nothing was written yet, as when the event loop is late by so much: the peer learns of it.
+                await self._wire.send_all(response(503, "the WebSocket handshake took too long\n"))
+                await self._wire.aclose_gently(self._config.close_timeout)
             raise trio.BrokenResourceError("the WebSocket handshake did not come to its end")
 
     async def _shake_hands(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
@@ -212,7 +217,8 @@ async def accept_websocket(
     runs in ``nursery`` until the transport is closed or aborted.
 
     Raises:
-        trio.BrokenResourceError: the peer is gone, or took longer than ``close_timeout`` seconds.
+        trio.BrokenResourceError: the peer is gone, or it took longer than ``close_timeout`` seconds; then 503
+            was answered if nothing else was.
     """
     transport = WebSocketTransport(wire, head, rest, config)
     await transport._accept(nursery, subprotocol)
