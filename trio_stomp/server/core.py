@@ -22,7 +22,7 @@ from trio_stomp.messages.message import User
 from trio_stomp.metrics import Metrics
 from trio_stomp.server.dispatch import Dispatcher
 from trio_stomp.server.heartbeat import HeartBeats
-from trio_stomp.server.statistics import LoopLag, ServerStatistics, process_statistics
+from trio_stomp.server.statistics import LoopLag, ServerStatistics, living_tasks, process_statistics
 from trio_stomp.stomp.frames import Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat
 from trio_stomp.version import __version__
@@ -85,6 +85,7 @@ class Core:
             pools={name: pool.statistics() for name, pool in self.pools.items()},
             loop_lag=self.loop_lag.histogram.statistics(),
             process=process_statistics(),
+            tasks=living_tasks(),
         )
 
     def reconfigure(self, config: ServerConfig) -> Sequence[str]:
