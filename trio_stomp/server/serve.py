@@ -17,6 +17,7 @@ from trio_stomp.server.front import FrontDoor
 from trio_stomp.server.lifecycle import Lifecycle, State
 from trio_stomp.server.listeners import (
     Listener,
+    PatientListener,
     accepted_all,
     close_at_once,
     host_of,
@@ -97,8 +98,9 @@ class Server:
         accepting = trio.CancelScope()
 
         async def accept() -> None:
-            with accepting:  # trio's loop goes on after EMFILE and its like
-                await trio.serve_listeners(self.serve_stream, list(listeners), handler_nursery=nursery)
+            patient = [PatientListener(listener, self._core.metrics) for listener in listeners]
+            with accepting:
+                await trio.serve_listeners(self.serve_stream, patient, handler_nursery=nursery)
 
         async def hand_over() -> None:
             await accepted_all(listeners)
