@@ -158,6 +158,17 @@ class StompConfig:
         anybody has proved who they are.""",
         low=256, limit=True,
     )
+    frame_timeout: float = _field(
+        30.0, "seconds", "time for a frame that has begun, and more for what has come: see `frame_rate`",
+        """Every byte counts as a heart-beat, so a frame that drips would hold its memory for ever. Apache
+        gives a body 20 s; this is more than the heart-beats' tolerance. Looked at every half of it.""",
+        low=0.01, limit=True,
+    )
+    frame_rate: int = _field(
+        500, "bytes", "bytes that give a frame that has begun one more second",
+        """Apache's MinRate (RequestReadTimeout): 4 kbit/s, less than any link in use has for an upload.""",
+        low=1,
+    )
     subscriptions: int = _field(
         1000, "count", "subscriptions of one session",
         """A page has tens; each costs an index entry and a place in every match.""",
@@ -231,6 +242,12 @@ class WebSocketConfig:
         1024, "count", "frames in one fragmented message",
         """The library does not count empty fragments, so that a message of them would never end. Browsers and
         stompjs do not fragment; a body of 4 MiB in pieces of 4 KiB fits.""",
+        low=1, limit=True,
+    )
+    control_frames: int = _field(
+        100, "count", "pings and pongs of one client in a second, and at once",
+        """Each ping costs an answer, 50 us and more; clients send one in some seconds. 100 a second, and
+        what has gathered on a stalled link, are far from that.""",
         low=1, limit=True,
     )
     message: int = _field(

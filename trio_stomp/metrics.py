@@ -69,6 +69,7 @@ class _Numbers:
     # Connections, before anybody has spoken STOMP.
     connections_opened: int = _counter("TCP connections accepted.")
     connections_closed: int = _counter("TCP connections ended.")
+    accepts_failed: int = _counter("Times that no connection could be accepted: no file descriptor was left.")
     http_requests: Counter = attrs.field(
         factory=Counter, metadata=_labelled("status", "HTTP requests answered without an upgrade, by status.")
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -25,6 +27,8 @@ from trio_stomp.settings import load_config
 
 logger = logging.getLogger("trio_stomp.cli")
 
+_FILES_BESIDES: Final = 256
+"""Open files besides connections: listeners, the log, what an app opens."""
 _PATIENCE: Final = 10.0
 """Seconds that sessions have for ending by themselves after SIGINT."""
 
@@ -103,7 +107,21 @@ def _serve(options: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
     app = None if options.app is None else load_app(options.app)
+    _allow_files(config.accept.connections)
     return trio.run(_serve_until_signalled, app, config, options)
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the process's own limit of open files, usually 1024, to what so many connections take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_bound = hard != resource.RLIM_INFINITY
+    wanted = min(connections + _FILES_BESIDES, hard) if is_bound else connections + _FILES_BESIDES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has another limit below that
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if is_bound and hard < connections:
+        text = "accept.connections is %d, but this process may open only %d files: see ulimit -n"
+        logger.warning(text, connections, hard)
 
 
 def _server_config(options: argparse.Namespace) -> ServerConfig:

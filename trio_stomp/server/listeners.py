@@ -2,22 +2,75 @@
 
 from __future__ import annotations
 
+import errno
+import logging
+import os
 import select
 import socket
 import ssl
 from collections.abc import Sequence
 from ipaddress import ip_address
+from typing import Final
 
 import trio
 import trio.lowlevel
 
 from trio_stomp.config import ServerConfig
 from trio_stomp.errors import ConfigError
+from trio_stomp.metrics import Metrics
+
+logger = logging.getLogger("trio_stomp.server")
 
 Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
 
 _PATIENCE = 1.0
 """Seconds for accepting what waits in a socket that is given up: a full backlog takes a tenth of that."""
+
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+"""What accept(2) says when the process, or the system, has no room for one more."""
+_PAUSE = 0.1
+"""Seconds until the next try then: what is lacking comes back when a connection ends."""
+_SILENCE = 60.0
+"""Seconds after telling of it in which it is not told again."""
+
+
+class PatientListener(trio.abc.Listener[trio.abc.Stream]):
+    """A listener that waits while the system has no room for one more connection, and counts how often.
+
+    Those who connect meanwhile wait in the socket's backlog.
+    """
+
+    def __init__(self, listener: Listener, metrics: Metrics) -> None:
+        self._listener = listener
+        self._metrics = metrics
+        self._tell_at = 0.0
+
+    async def accept(self) -> trio.abc.Stream:
+        """The next connection.
+
+        Raises:
+            OSError: the socket cannot be accepted from, for another reason than a lack of room.
+        """
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                self._note(error)
+            await trio.sleep(_PAUSE)
+
+    def _note(self, error: OSError) -> None:
+        self._metrics.accepts_failed += 1
+        now = trio.current_time()
+        if now >= self._tell_at:
+            self._tell_at = now + _SILENCE
+            reason = os.strerror(error.errno or 0)
+            logger.error("no connection can be accepted: %s; trying again every %g seconds", reason, _PAUSE)
+
+    async def aclose(self) -> None:
+        """As trio's."""
+        await self._listener.aclose()
 
 
 async def open_listeners(config: ServerConfig, ssl_context: ssl.SSLContext | None) -> Sequence[Listener]:

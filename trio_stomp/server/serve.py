@@ -17,6 +17,7 @@ from trio_stomp.server.front import FrontDoor
 from trio_stomp.server.lifecycle import Lifecycle, State
 from trio_stomp.server.listeners import (
     Listener,
+    PatientListener,
     accepted_all,
     close_at_once,
     host_of,
@@ -126,8 +127,9 @@ class Server:
         accepting = trio.CancelScope()
 
         async def accept() -> None:
-            with accepting:  # trio's loop goes on after EMFILE and its like
-                await trio.serve_listeners(serve_one, list(listeners), handler_nursery=nursery)
+            patient = [PatientListener(listener, self._core.metrics) for listener in listeners]
+            with accepting:
+                await trio.serve_listeners(serve_one, patient, handler_nursery=nursery)
 
         async def hand_over() -> None:
             await accepted_all(listeners)

@@ -87,6 +87,12 @@ class FrameDecoder:
         self._length: int | None = None
         self._error: RemoteProtocolError | None = None
 
+    @property
+    def is_within(self) -> bool:
+        """Whether a frame has begun and not come to its end; to be asked when `next_frame` gave None."""
+        at, end = self._at, len(self._data)
+        return at < end - 1 or (at < end and self._data[at] != _CR)  # a CR: half a line end between frames
+
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes; `next_frame` makes frames of them."""
         at = self._at

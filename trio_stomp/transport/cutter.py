@@ -9,7 +9,8 @@ Rule 3: after a Close frame nothing is looked at, nor after an illegal header, b
 frame can be found. Once we are closing, or a limit was broken, frame boundaries are followed to
 the Close, and everything else is dropped.
 Rule 4: headers are judged here, and what the library does not count: UTF-8 of what was cut, a
-message's bytes, a message's fragments. The library judges UTF-8 of what passes, and Close frames.
+message's bytes, a message's fragments, how many control frames come. The library judges UTF-8
+of what passes, and Close frames.
 
 Why: a frame costs 20 us and a checkpoint in trio-websocket 0.12.2, and 1 us here
 (PERFORMANCE.md, step 4).
@@ -18,6 +19,7 @@ Why: a frame costs 20 us and a checkpoint in trio-websocket 0.12.2, and 1 us her
 from __future__ import annotations
 
 import enum
+import math
 
 import attrs
 
@@ -57,8 +59,11 @@ class FrameCutter:
             result is the same).
         message_bytes: how many bytes a message that passes may have; may be set later.
         fragments: how many frames a message that passes may have.
+        control_frames: how many pings and pongs may come at once, and in a second.
 
     Attributes:
+        begun: how many messages have begun to pass.
+        controls: how many pings and pongs may still come; see `refill`.
         items: cut messages and markers, in order; whoever takes them empties the list.
         size: bytes of the messages in `items`, and of data that has passed; whoever takes it sets it to 0.
         marks: how many of `items` are not messages.
@@ -72,6 +77,7 @@ class FrameCutter:
 
     __slots__ = (
         "_close",
+        "_control_frames",
         "_discards",
         "_dropped",
         "_fragments",
@@ -84,7 +90,9 @@ class FrameCutter:
         "_message_size",
         "_open",
         "_sink",
+        "begun",
         "close",
+        "controls",
         "is_broken",
         "is_lost",
         "is_refused",
@@ -95,7 +103,9 @@ class FrameCutter:
         "size",
     )
 
-    def __init__(self, *, is_cutting: bool, message_bytes: int, fragments: int) -> None:
+    def __init__(
+        self, *, is_cutting: bool, message_bytes: int, fragments: int, control_frames: float = math.inf
+    ) -> None:
         self.message_bytes = message_bytes
         self.items: list[Item] = []
         self.size = 0
@@ -105,6 +115,9 @@ class FrameCutter:
         self.is_lost = False
         self.is_refused = False
         self.is_broken = False
+        self.begun = 0
+        self.controls = control_frames
+        self._control_frames = control_frames
         self._is_cutting = is_cutting
         self._fragments = fragments
         self._header = b""  # a frame's first bytes, while its header is incomplete
@@ -124,6 +137,12 @@ class FrameCutter:
         trio-websocket 0.12.2 dies of a ping that comes while it is closing.
         """
         self._is_dropping = True
+
+    def refill(self, seconds: float) -> None:
+        """So much time has passed in which no ping and no pong was fed."""
+        if self.controls < self._control_frames:
+            gained = seconds * self._control_frames
+            self.controls = min(self.controls + gained, self._control_frames)
 
     @property
     def is_within(self) -> bool:
@@ -219,8 +238,15 @@ class FrameCutter:
         if self._is_dropping:
             return self._dropped
         if is_control:
+            if self.controls < 1:
+                self.is_broken = self._open
+                text = f"more than {self._control_frames:g} pings and pongs in a second"
+                self._violate(1008, text, "websocket.control_frames")
+                return self._dropped
+            self.controls -= 1
             return self.passed
         if opcode:
+            self.begun += 1
             self._message_size = self._message_frames = 0
         self._message_size += length
         self._message_frames += 1

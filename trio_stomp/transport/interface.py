@@ -27,6 +27,11 @@ class Transport(Protocol):
         """The stream below: time of the last byte, torn or not."""
         ...
 
+    @property
+    def begun(self) -> int:
+        """The number of the transport's own message that has begun and not come to its end; 0 for none."""
+        ...
+
     def at_end(self, call: Callable[[], None]) -> None:
         """Have ``call`` called once when nothing more comes in: the peer closed, or is lost."""
         ...

@@ -49,6 +49,7 @@ class LibraryStream(trio.abc.Stream):
         "_closed_with",
         "_config",
         "_cutter",
+        "_fed_at",
         "_head",
         "_inbox",
         "_released",
@@ -75,6 +76,7 @@ class LibraryStream(trio.abc.Stream):
         self._head = head
         self._rest = rest
         self._config = config
+        self._fed_at = wire.last_read
         self._released = Flag()
         self._close_sent = False
         self._close_received = False
@@ -127,6 +129,8 @@ class LibraryStream(trio.abc.Stream):
                     inbox.close()
                     self.closed.set()
                     return b""
+                cutter.refill(self._wire.last_read - self._fed_at)
+                self._fed_at = self._wire.last_read
                 cutter.feed(data)
                 self._hand_over()
         except BaseException:

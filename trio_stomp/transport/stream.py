@@ -34,6 +34,7 @@ class WireStream(trio.abc.Stream):
 
     Attributes:
         last_read, last_written: `trio.current_time` of the last byte, in seconds.
+        bytes_read: how many have come.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class WireStream(trio.abc.Stream):
         "_stream",
         "_waits_since",
         "_write_timeout",
+        "bytes_read",
         "last_read",
         "last_written",
     )
@@ -61,6 +63,7 @@ class WireStream(trio.abc.Stream):
         self._is_drained = False
         self._waits_since = math.inf
         self.last_read = self.last_written = trio.current_time()
+        self.bytes_read = 0
 
     @property
     def is_torn(self) -> bool:
@@ -95,6 +98,7 @@ class WireStream(trio.abc.Stream):
         finally:
             self._waits_since = math.inf
         self.last_read = trio.current_time()
+        self.bytes_read += len(data)
         self._metrics.bytes_in += len(data)
         return data
 

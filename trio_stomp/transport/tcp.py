@@ -48,6 +48,11 @@ class TcpTransport:
         """The stream below: time of the last byte, torn or not."""
         return self._wire
 
+    @property
+    def begun(self) -> int:
+        """There are no messages but the frames: 0."""
+        return 0
+
     def at_end(self, call: Callable[[], None]) -> None:
         """Have ``call`` called once when nothing more comes in: the peer closed, or is lost."""
         self._on_end = call

@@ -68,7 +68,10 @@ class WebSocketTransport:
         self._config = config
         self._inbox: Inbox[Item] = Inbox(config.receive_ahead)
         self._cutter = FrameCutter(
-            is_cutting=config.fast_path, message_bytes=config.message, fragments=config.fragments
+            is_cutting=config.fast_path,
+            message_bytes=config.message,
+            fragments=config.fragments,
+            control_frames=config.control_frames,
         )
         self._below = LibraryStream(wire, self._cutter, self._inbox, head, rest, config)
         self._items: list[Item] = []
@@ -79,6 +82,11 @@ class WebSocketTransport:
     def wire(self) -> WireStream:
         """The stream below: time of the last byte, torn or not."""
         return self._wire
+
+    @property
+    def begun(self) -> int:
+        """The number of the message that has begun and not come to its end; 0 for none."""
+        return self._cutter.begun if self._cutter.is_within else 0
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Have ``call`` called once when nothing more comes in: the peer closed, or is lost."""
