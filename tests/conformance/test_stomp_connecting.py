@@ -300,7 +300,7 @@ LARGE = b"SEND\ndestination:/topic/t\n\n" + b"x" * 30 + b"\0"
     [
         [b"\n"] * 20,
         [b"SEND\ndestination:/topic/t\n\n\0"] * 20,
-        [LARGE[at : at + 1] for at in range(len(LARGE))],
+        [LARGE[:5], LARGE[5:9], LARGE[9:]],
     ],
     ids=["line ends", "frames", "parts of a frame"],
 )

@@ -59,7 +59,9 @@ class Core:
             body=stomp.body,
         )
         self.limits_before = attrs.evolve(self.limits, body=stomp.body_before_connected)
-        self.message_bytes_before = stomp.body_before_connected + self.limits.head
+        self.message_bytes_before = min(
+            stomp.body_before_connected + self.limits.head, config.websocket.message
+        )
         """Bytes of a WebSocket message in pieces before CONNECTED: about one frame."""
         self.heart_beat = HeartBeat(stomp.heart_beat_send, stomp.heart_beat_receive)
         self.dispatcher = Dispatcher(self.app, self.broker, self.pools, self.metrics, config)
