@@ -78,5 +78,10 @@ node_modules/.installed: package.json package-lock.json
 	@$(NPM) ci --silent --no-audit --no-fund
 	@touch $@
 
+# WebSocket conformance by Autobahn's own client, for which it takes a Python 2.7 with pip.
+.PHONY: autobahn
+autobahn: $(VENV)/.dev
+	@AUTOBAHN_PYTHON="$(AUTOBAHN_PYTHON)" $(BIN)/python tests/autobahn_suite.py --write
+
 clean:
-	rm -rf $(VENV) node_modules .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .autobahn node_modules .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,11 +5,11 @@ Rule 1: a frame is cut when it is final, masked, text or binary, complete in thi
 first byte to its last.
 Rule 2: for a data message that passes, a `PASSED` marker takes its place in the list before
 its bytes are given out; otherwise messages overtake each other.
-Rule 3: after a Close frame nothing is looked at. Once we are closing, or a limit was broken,
-frame boundaries are followed to the Close, and everything else is dropped.
-Rule 4: what is illegal is not judged here: from the first illegal header on everything passes,
-and the library refuses it. Only what the library does not count is judged: UTF-8 of what was
-cut, a message's bytes, a message's fragments.
+Rule 3: after a Close frame nothing is looked at, nor after an illegal header, behind which no
+frame can be found. Once we are closing, or a limit was broken, frame boundaries are followed to
+the Close, and everything else is dropped.
+Rule 4: headers are judged here, and what the library does not count: UTF-8 of what was cut, a
+message's bytes, a message's fragments. The library judges UTF-8 of what passes, and Close frames.
 
 Why: a frame costs 20 us and a checkpoint in trio-websocket 0.12.2, and 1 us here
 (PERFORMANCE.md, step 4).
@@ -38,7 +38,7 @@ class Passed(enum.Enum):
 
 @attrs.frozen
 class Violation:
-    """The peer broke a limit that the library does not keep; of what follows only a Close counts."""
+    """The peer did what is illegal, or broke a limit; of what follows only a Close counts."""
 
     close_code: int
     reason: str
@@ -64,9 +64,10 @@ class FrameCutter:
         marks: how many of `items` are not messages.
         passed: what the library is to be given now; whoever takes it empties it.
         close: the peer's Close frame, once it is complete.
-        is_refused: a limit was broken: a `Violation` is the last of `items` for ever.
-        is_broken: it was broken within a message whose marker is in the list already: it stands
-            before the `Violation`, and its message never comes.
+        is_lost: a header was illegal: nothing that follows can be understood, not even a Close.
+        is_refused: there was a violation: a `Violation` is the last of `items` for ever.
+        is_broken: that, or the Close, came within a message whose marker is in the list already: it
+            stands right before the other, and its message never comes.
     """
 
     __slots__ = (
@@ -75,7 +76,6 @@ class FrameCutter:
         "_dropped",
         "_fragments",
         "_header",
-        "_is_blind",
         "_is_control",
         "_is_cutting",
         "_is_dropping",
@@ -86,6 +86,7 @@ class FrameCutter:
         "_sink",
         "close",
         "is_broken",
+        "is_lost",
         "is_refused",
         "items",
         "marks",
@@ -101,6 +102,7 @@ class FrameCutter:
         self.marks = 0
         self.passed = bytearray()
         self.close = b""
+        self.is_lost = False
         self.is_refused = False
         self.is_broken = False
         self._is_cutting = is_cutting
@@ -114,7 +116,6 @@ class FrameCutter:
         self._open = False  # a fragmented message is under way
         self._message_size = self._message_frames = 0
         self._discards = False  # nothing more is looked at
-        self._is_blind = False  # everything passes: the library is to refuse it
         self._is_dropping = False  # only what has begun, and a Close, still pass
 
     def stop(self) -> None:
@@ -132,9 +133,6 @@ class FrameCutter:
     def feed(self, data: bytes) -> None:
         """Look at one read of the socket; linear in its length."""
         if self._discards:
-            return
-        if self._is_blind:
-            self.passed += data
             return
         if self._header:
             data = self._header + data
@@ -167,7 +165,7 @@ class FrameCutter:
                 is_minimal = True
             head += 4
             if second < 0x80 or not is_minimal:
-                self._give_up(data[at:])
+                self._give_up(data[at : at + 2])
                 return
             if head > end:
                 break
@@ -190,7 +188,7 @@ class FrameCutter:
                 continue
             sink = self._admit(first, length)
             if sink is None:
-                self._give_up(data[at:])
+                self._give_up(data[at : at + 2])
                 return
             self._sink = sink
             self._left = stop - at
@@ -241,13 +239,12 @@ class FrameCutter:
             self.marks += 1
         return self.passed
 
-    def _give_up(self, rest: bytes) -> None:
-        """No frame can follow an illegal one: the library is to refuse it, unless we have refused already."""
-        if self.is_refused:
-            self._discards = True
-        else:
-            self._is_blind = True
-            self.passed += rest
+    def _give_up(self, start: bytes) -> None:
+        """``start`` is how an illegal header begins: where the next one is can no longer be told."""
+        self.is_lost = self._discards = True
+        if not self.is_refused:
+            self.is_broken = self._open
+            self._violate(1002, f"frame header {start.hex()}…, not legal there (RFC 6455, section 5)")
 
     def _pass_on(self, piece: bytes) -> None:
         """Give the next bytes of the frame that is passing to where they go."""
@@ -261,6 +258,7 @@ class FrameCutter:
             self._dropped.clear()
         elif self._sink is self._close and not self._left:
             if not self.is_refused:  # else the session looks at nothing more
+                self.is_broken = self._open
                 self.items.append(Passed.CLOSE)
                 self.marks += 1
             self.close = bytes(self._close)

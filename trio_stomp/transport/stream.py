@@ -153,13 +153,13 @@ class WireStream(trio.abc.Stream):
         """
         try:
             with trio.move_on_after(timeout):
+                if self._lock is not None:  # whoever is writing finishes first
+                    async with self._lock:
+                        pass
                 raw = self._stream
                 if isinstance(raw, trio.SSLStream):
                     raw = raw.transport_stream
                 if isinstance(raw, trio.SocketStream):
-                    if self._lock is not None:  # whoever is writing finishes first
-                        async with self._lock:
-                            pass
                     raw.socket.shutdown(trio.socket.SHUT_WR)  # send_eof() refuses while TLS itself writes
                     is_read = self._waits_since != math.inf  # by a task that will see the end itself
                     dropped = 0

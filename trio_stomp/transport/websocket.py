@@ -28,10 +28,12 @@ from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolEr
 from trio_stomp.metrics import Metrics
 from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
 from trio_stomp.transport.http import response
-from trio_stomp.transport.library_stream import LibraryStream
+from trio_stomp.transport.library_stream import VIOLATION_CODES, LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 _E = TypeVar("_E", bound=BaseException)
+_CLOSE_START = b"\x88"
+"""How a Close frame begins; an HTTP request begins otherwise."""
 _FAREWELL_SECONDS = 1.0
 """What the sending of our Close may take at the very end; a socket that has room takes it at once."""
 
@@ -91,7 +93,7 @@ class WebSocketTransport:
         The end is the peer's Close, the loss of the connection or `stop_receiving`.
 
         Raises:
-            RemoteProtocolError: a limit was broken that the WebSocket layer keeps.
+            RemoteProtocolError: what came is illegal (1002, 1007), or broke a limit of this layer.
         """
         items = self._items or await self._inbox.take()
         self._items = []
@@ -119,8 +121,12 @@ class WebSocketTransport:
             self._below.check_waiting()
             try:
                 message = await self._websocket.get_message()
-            except trio_websocket.ConnectionClosed:
-                return []
+            except trio_websocket.ConnectionClosed as error:
+                if error.reason is None or error.reason.code not in VIOLATION_CODES:
+                    return []
+                raise RemoteProtocolError(
+                    f"a WebSocket message: {error.reason.reason}", close_code=error.reason.code
+                ) from None
             finally:
                 self._below.waiting = None
         if message is None:
@@ -278,10 +284,13 @@ class ClientTransport:
         """
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             try:
-                if self._websocket.closed is None:
+                closed = self._websocket.closed
+                if closed is None:
                     await self._wire.say_goodbye(code, reason)
                     while True:
                         await self._websocket.get_message()
+                elif closed.code in VIOLATION_CODES:  # of which the library says nothing
+                    await self._wire.say_goodbye(closed.code)
             except (trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._wire.aclose()
             finally:
@@ -377,9 +386,10 @@ class _ClientStream(WireStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_closing:  # nothing follows our Close
+            self._is_closing = bytes(data[:1]) == _CLOSE_START
             await super().send_all(data)
 
-    async def say_goodbye(self, code: int, reason: str) -> None:
+    async def say_goodbye(self, code: int, reason: str = "") -> None:
         """Send our Close; what the library sends after it, as pongs, is dropped."""
         if not self._is_closing:
             self._is_closing = True
