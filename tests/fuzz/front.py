@@ -30,8 +30,7 @@ def check_head(data: bytes) -> None:
     """
     head = read_head([data])
     pieces = read_head([data[at : at + 1] for at in range(len(data))])
-    # In pieces there is nothing behind the head yet when it is complete.
-    assert without_rest(pieces) == without_rest(head), f"whole {head}, byte by byte {pieces}"
+    assert gist(pieces) == gist(head), f"whole {head}, byte by byte {pieces}"
     if isinstance(head, RequestHead) and is_upgrade(head):
         library = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
         library.receive_data(head.raw)
@@ -64,6 +63,9 @@ def is_upgrade(head: RequestHead) -> bool:
     return True
 
 
-def without_rest(read: RequestHead | int | None) -> RequestHead | int | None:
-    """The same, without what came behind it in the same read."""
-    return attrs.evolve(read, rest=b"") if isinstance(read, RequestHead) else read
+def gist(read: RequestHead | int | None) -> object:
+    """What pieces make no difference to: the head without what came behind it in the same read, or refusal.
+
+    A head that is wrong in two ways may be refused for either.
+    """
+    return attrs.evolve(read, rest=b"") if isinstance(read, RequestHead) else read is None
