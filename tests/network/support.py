@@ -131,16 +131,18 @@ def running(*arguments: str, environ: Mapping[str, str] | None = None) -> Iterat
 
 @contextlib.contextmanager
 def serving(
-    *arguments: str, port: int = 0, environ: Mapping[str, str] | None = None
+    *arguments: str, port: int = 0, environ: Mapping[str, str] | None = None, log_to: Path | None = None
 ) -> Iterator[ServerProgram]:
     """Run `trio-stomp serve ARGUMENTS…` as long as the context lasts; entered when it listens.
+
+    With ``log_to`` its standard error goes there, and is not kept.
 
     Unless the test has ended it, it gets SIGTERM at the end and must then end cleanly: with exit code 0 and
     without having logged an unexpected exception.
     """
     at_once = ("--set", "drain.delay=0", "--set", "drain.window=0")
     command = ("-m", "trio_stomp", "serve", *at_once, *arguments, "--port", str(port))
-    with _started(ServerProgram, command, environ) as server:
+    with _started(ServerProgram, command, environ, log_to) as server:
         found = _READY.search(server.line())
         assert found is not None, server.log()
         server.url = found[1]
@@ -156,10 +158,16 @@ def serving(
 
 
 @contextlib.contextmanager
-def _started(kind: type[Any], arguments: Sequence[str], environ: Mapping[str, str] | None) -> Iterator[Any]:
+def _started(
+    kind: type[Any],
+    arguments: Sequence[str],
+    environ: Mapping[str, str] | None,
+    log_to: Path | None = None,
+) -> Iterator[Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        with log.open("wb") as stderr:
+        log.touch()
+        with (log_to or log).open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
