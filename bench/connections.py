@@ -93,10 +93,8 @@ def hold(options: argparse.Namespace) -> int:
     print(f"connects            {connected / max(connect_cpu, 0.01):,.0f} per CPU second of the server")
     print(f"memory              {each:.1f} KiB of the server for each")
     print(f"heart-beats         {answered:,} answered in {held:.1f} s, {missed:,} missed")
-    each_us = held_cpu / max(answered, 1) * 1e6
-    print(
-        f"server CPU          {100 * held_cpu / held:.1f} % meanwhile, {each_us:.1f} us a heart-beat and answer"
-    )
+    used, each_us = 100 * held_cpu / held, held_cpu / max(answered, 1) * 1e6
+    print(f"server CPU          {used:.1f} % meanwhile, {each_us:.1f} us a heart-beat and answer")
     print(f"lost                {lost:,}; the server has {sessions:.0f} sessions and gave up {given_up:.0f}")
     print(machine(), flush=True)
     return 1 if lost or missed or given_up or sessions != clients else 0
