@@ -6,7 +6,7 @@ import ipaddress
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trio_stomp.transport.proxy import Proxied, ProxyHeaderError, ProxyReader
@@ -144,6 +144,7 @@ def test_any_address_survives(
         assert read(header + BEHIND, most) == (Proxied(shown), BEHIND)
 
 
+@example(b"PROXY ", b"\n\0", 1)
 @given(
     st.sampled_from([b"", SIGNATURE, SIGNATURE + b"\x21\x11", b"PROXY ", b"PROXY TCP4 ", b"PROXY UNKNOWN"]),
     st.binary(max_size=300),

@@ -91,7 +91,7 @@ class ProxyReader:
         raise ProxyHeaderError("the connection does not begin with a PROXY header")
 
     def _version_1(self, line: bytes) -> Proxied | None:
-        if line.endswith(b"\n"):  # never longer than _LINE_BYTES: no more is wanted
+        if b"\n" in line:  # its end, or no line; never longer than _LINE_BYTES: no more is wanted
             if _UNKNOWN.fullmatch(line):
                 return Proxied(None)
             found = _LINE.fullmatch(line)
