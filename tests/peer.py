@@ -20,10 +20,15 @@ _LONG = 3600
 """Seconds, of a clock that jumps, after which a test that waits for a frame has failed."""
 
 
-def stomp(command: str, body: bytes = b"", version: Version = Version.V1_2, **headers: str) -> bytes:
-    """One STOMP frame in one WebSocket frame; ``_`` in a header's name stands for ``-``."""
+def bare(command: str, body: bytes = b"", version: Version = Version.V1_2, **headers: str) -> bytes:
+    """One STOMP frame; ``_`` in a header's name stands for ``-``."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return client_frame(encode(Frame(command, named, body), version))
+    return encode(Frame(command, named, body), version)
+
+
+def stomp(command: str, body: bytes = b"", version: Version = Version.V1_2, **headers: str) -> bytes:
+    """The same in one WebSocket frame."""
+    return client_frame(bare(command, body, version, **headers))
 
 
 class Peer:
@@ -45,6 +50,10 @@ class Peer:
     async def send(self, *frames: bytes) -> None:
         """All of them in one write."""
         await self.wire.send(*frames)
+
+    async def tell(self, *frames: bytes) -> None:
+        """STOMP's own bytes, as the transport carries them, in one write."""
+        await self.send(*(client_frame(frame) for frame in frames))
 
     async def say(self, command: str, body: bytes = b"", **headers: str) -> None:
         """One frame."""
@@ -78,6 +87,29 @@ class Peer:
                 found.append(await self.frame())
         except EOFError:
             return found
+
+
+class TcpPeer(Peer):
+    """The same without a WebSocket: `send` takes STOMP's own bytes, and there is no close code."""
+
+    async def connect(self, *, then: bytes = b"", **headers: str) -> Frame:
+        await self.wire.send(bare("CONNECT", accept_version=self.version.value, host="h", **headers), then)
+        return await self.frame()
+
+    async def tell(self, *frames: bytes) -> None:
+        await self.send(*frames)
+
+    async def say(self, command: str, body: bytes = b"", **headers: str) -> None:
+        await self.send(bare(command, body, self.version, **headers))
+
+    async def frame(self) -> Frame:
+        """The next STOMP frame; EOFError when the server has hung up."""
+        while (found := self._decoder.next_frame()) is None:
+            with trio.fail_after(_LONG):
+                data = await self.wire.read_some()
+            self.raw.append(data)
+            self._decoder.receive_data(data)
+        return found
 
 
 async def open_peer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
@@ -64,9 +64,9 @@ class At:
         nursery.start_soon(self.server.server.serve_stream, theirs, "client")
         return self.gates[-1]
 
-    async def cut(self) -> None:
-        """The last connection is lost, as when a server crashes; everybody has noticed."""
-        await trio.aclose_forcefully(self._streams[-1])
+    async def cut(self, number: int = -1) -> None:
+        """A connection is lost, the last one, as when a server crashes; everybody has noticed."""
+        await trio.aclose_forcefully(self._streams[number])
         await wait_all_tasks_blocked()
 
     async def cut_soon(self) -> None:
@@ -146,15 +146,68 @@ class Scripted:
         await self.say("ERROR", message=message, receipt_id=frame.headers["receipt"])
         return frame
 
-    async def publish(self, body: bytes, key: str = "s1", destination: str = "/topic/a") -> None:
+    async def publish(
+        self, body: bytes, key: str = "s1", destination: str = "/topic/a", **headers: str
+    ) -> None:
         """Send a MESSAGE to a subscription."""
-        await self.say("MESSAGE", body, subscription=key, destination=destination, message_id="1")
+        said = {"subscription": key, "destination": destination, "message_id": "1", **headers}
+        await self.say("MESSAGE", body, **said)
 
     async def notify(self, body: bytes) -> None:
         """Take the subscription to our notices, and give one."""
         asked = await self.answer()
         assert asked.headers["destination"] == "/user/queue/server"
         await self.publish(body, asked.headers["id"], "/user/queue/server")
+
+
+class Recorder:
+    """A server's script: it gives each subscription some messages, notes what comes, and gives RECEIPTs.
+
+    Args:
+        version: in CONNECTED.
+        count: messages for each subscription, their ids m1, m2, …; in 1.2 also a1, a2, … to acknowledge.
+        mute: commands that get no RECEIPT.
+        until: the command with which it hangs up.
+    """
+
+    def __init__(
+        self, version: str = "1.2", *, count: int = 3, mute: Sequence[str] = (), until: str = ""
+    ) -> None:
+        self.frames: list[Frame] = []
+        self._version = version
+        self._count = count
+        self._mute = mute
+        self._until = until
+
+    async def __call__(self, server: Scripted) -> None:
+        await server.welcome(version=self._version)
+        while True:
+            frame = await server.frame()
+            self.frames.append(frame)
+            if frame.command == self._until:
+                return
+            if "receipt" in frame.headers and frame.command not in self._mute:
+                await server.say("RECEIPT", receipt_id=frame.headers["receipt"])
+            if frame.command == "SUBSCRIBE":
+                for number in range(1, self._count + 1):
+                    named = {"message_id": f"m{number}"}
+                    if self._version == "1.2":
+                        named["ack"] = f"a{number}"
+                    key, destination = frame.headers["id"], frame.headers["destination"]
+                    await server.publish(b"%d" % number, key, destination, **named)
+
+    def said(self) -> list[tuple[str, dict[str, str]]]:
+        """What came but SUBSCRIBE, UNSUBSCRIBE and DISCONNECT, receipt ids left out."""
+        return [
+            (frame.command, {name: value for name, value in frame.headers.items() if name != "receipt"})
+            for frame in self.frames
+            if frame.command not in ("SUBSCRIBE", "UNSUBSCRIBE", "DISCONNECT")
+        ]
+
+    @property
+    def commands(self) -> list[str]:
+        """All commands in their order."""
+        return [frame.command for frame in self.frames]
 
 
 def scripted(script: Callable[[Scripted], Awaitable[object]]) -> Target:

@@ -58,6 +58,7 @@ def here(tmp_path: Path) -> Iterator[Path]:
         ["subscribe", "ws://h/ws"],
         ["serve", "--nonsense"],
         ["subscribe", "ws://h/ws", "/topic/a", "--count", "many"],
+        ["subscribe", "ws://h/ws", "/topic/a", "--ack", "later"],
     ],
 )
 def test_wrong_usage_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -254,7 +254,13 @@ def test_a_message_over_the_limit_is_refused() -> None:
 
 # What we send.
 
-ACKABLE = Frame("MESSAGE", {"destination": "/x", "message-id": "m", "subscription": "1", "ack": "a"})
+
+def of(subscription: str) -> Frame:
+    headers = {"destination": "/x", "message-id": "m", "subscription": subscription, "ack": "a"}
+    return Frame("MESSAGE", headers)
+
+
+ACKABLE = of("1")
 Move = Callable[[ClientProtocol], bytes]
 MOVES: list[tuple[str, Move]] = [
     ("SEND", lambda protocol: protocol.send("/x")),
@@ -329,6 +335,7 @@ def test_frames_have_the_headers_that_the_calls_name(version: Version) -> None:
 )
 def test_ack_and_nack_name_the_message_as_the_version_does(version: Version, own: dict[str, str]) -> None:
     protocol = connected(version)
+    protocol.subscribe("1", "/x", ack="client")
     assert read(protocol.ack(ACKABLE), version).headers == own
     if version is not V1_0:
         assert read(protocol.nack(ACKABLE), version).headers == own
@@ -346,6 +353,10 @@ ILLEGAL: list[tuple[str, tuple[Version, ...], Move]] = [
     ("no transaction 'u'", ALL, lambda it: it.send("/x", headers={"transaction": "u"})),
     ("no transaction 'u'", ALL, lambda it: it.ack(ACKABLE, headers={"transaction": "u"})),
     ("there is no NACK", (V1_0,), lambda it: it.nack(ACKABLE)),
+    ("ACK for subscription 'auto' to '/x', which acknowledges by itself", ALL, lambda it: it.ack(of("auto"))),
+    ("NACK for subscription 'auto'", (V1_1, V1_2), lambda it: it.nack(of("auto"))),
+    ("ACK for subscription '2', which there is not any more", ALL, lambda it: it.ack(of("2"))),
+    ("NACK for subscription '2'", (V1_1, V1_2), lambda it: it.nack(of("2"))),
     ("no 'ack' header", (V1_2,), lambda it: it.ack(Frame("MESSAGE", {"message-id": "m"}))),
     ("no 'subscription' header", (V1_1,), lambda it: it.nack(Frame("MESSAGE", {"message-id": "m"}))),
     ("no 'message-id' header", (V1_0, V1_1), lambda it: it.ack(Frame("MESSAGE", {"ack": "a"}))),
@@ -366,13 +377,37 @@ def test_an_illegal_move_of_ours_is_refused_and_changes_nothing(
     message: str, version: Version, move: Move
 ) -> None:
     protocol = connected(version)
-    protocol.subscribe("1", "/x")
+    protocol.subscribe("1", "/x", ack="client")
+    protocol.subscribe("auto", "/x")
     protocol.begin("t")
     with pytest.raises(LocalProtocolError, match=message):
         move(protocol)
     assert protocol.state is State.CONNECTED
-    assert protocol.subscriptions == {"1": "/x"}
+    assert protocol.subscriptions == {"1": "/x", "auto": "/x"}
     assert protocol.transactions == {"t"}
+
+
+@each_version
+def test_a_message_without_its_subscription_is_acknowledged_in_1_0_only(version: Version) -> None:
+    protocol = connected(version)
+    protocol.subscribe("1", "/x", ack="client")
+    bare = Frame("MESSAGE", {"destination": "/x", "message-id": "m"})
+    if version is V1_0:
+        assert read(protocol.ack(bare), version).headers == {"message-id": "m"}
+    else:
+        with pytest.raises(LocalProtocolError, match="cannot be acknowledged"):
+            protocol.ack(bare)
+
+
+def test_after_unsubscribing_the_id_is_anew_what_its_next_subscribe_says() -> None:
+    protocol = connected()
+    protocol.subscribe("1", "/x", ack="client")
+    protocol.unsubscribe("1")
+    with pytest.raises(LocalProtocolError, match="not any more"):
+        protocol.ack(ACKABLE)
+    protocol.subscribe("1", "/y")
+    with pytest.raises(LocalProtocolError, match="to '/y', which acknowledges by itself"):
+        protocol.ack(ACKABLE)
 
 
 def test_an_ack_mode_among_the_headers_is_as_good_as_the_argument() -> None:
@@ -410,8 +445,8 @@ def test_every_move_of_the_client_is_legal_for_the_server_row79(version: Version
     ours, theirs = pair(version)
     moves = [
         ours.send("/a:b\\c", b"\0\n\xff", {"x": "ä", "receipt": "r:1"}),
-        ours.subscribe("1", "/x"),
-        ours.subscribe("2", "/x", ack="client"),
+        ours.subscribe("1", "/x", ack="client"),
+        ours.subscribe("2", "/x"),
         ours.begin("t"),
         ours.send("/x", b"hi", {"transaction": "t"}),
         ours.ack(ACKABLE, headers={"transaction": "t"}),

@@ -6,7 +6,7 @@ import pytest
 import trio
 from rude import Rude, client_of, server_close, server_frame
 from trio.testing import MockClock
-from wire import CLOSE, PING
+from wire import CLOSE, PING, client_frame
 
 from trio_stomp import ConnectionLost, HandshakeRefused
 
@@ -90,3 +90,34 @@ async def test_an_answer_that_is_no_handshake_is_a_connection_lost_at_once(
             raise AssertionError("not reached")
     assert not isinstance(caught.value, HandshakeRefused)
     assert trio.current_time() == started
+
+
+ILLEGAL = {
+    "masked": (client_frame(b"\n"), 1002),
+    "reserved bit": (client_frame(b"\n", masked=False, rsv=4), 1002),
+    "unknown opcode": (server_frame(b"", 3), 1002),
+    "not UTF-8": (server_frame(b"\xff"), 1007),
+    "close code 1005": (server_close(1005), 1002),
+}
+
+
+@pytest.mark.parametrize(("illegal", "code"), ILLEGAL.values(), ids=ILLEGAL)
+async def test_a_server_that_does_what_is_illegal_is_told_by_a_close(
+    illegal: bytes, code: int, autojump_clock: MockClock
+) -> None:
+    rude = Rude(then=illegal)
+    started = trio.current_time()
+    with pytest.raises(ConnectionLost) as caught:
+        async with client_of(rude) as client, client.subscribe("/topic/a") as messages:
+            await messages.receive()
+    assert caught.value.code == code
+    assert rude.heard[-1] == (CLOSE, code.to_bytes(2, "big"))
+    assert trio.current_time() == started
+
+
+async def test_a_server_that_itself_says_protocol_error_is_answered_once(autojump_clock: MockClock) -> None:
+    rude = Rude(then=server_close(1002))
+    with pytest.raises(ConnectionLost):
+        async with client_of(rude) as client, client.subscribe("/topic/a") as messages:
+            await messages.receive()
+    assert [payload for opcode, payload in rude.heard if opcode == CLOSE] == [(1002).to_bytes(2, "big")]

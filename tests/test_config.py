@@ -19,6 +19,7 @@ from trio_stomp.config import (
     HttpConfig,
     OutboxConfig,
     PoolConfig,
+    ProxyConfig,
     ServerConfig,
     StompConfig,
     limits,
@@ -111,6 +112,7 @@ class TestSections:
             ({"tls_key": "key.pem"}, "together or not at all"),
             ({"static": {"lib": "node_modules"}}, "beginning with '/'"),
             ({"origins": "https://example.com"}, "expected a sequence of strings"),
+            ({"tcp_port": 65536}, "tcp_port is 65536"),
         ],
     )
     def test_values_that_do_not_fit_are_refused(self, values: dict[str, typing.Any], text: str) -> None:
@@ -121,6 +123,16 @@ class TestSections:
         assert StompConfig(separator=".").separator == "."
         with pytest.raises(ConfigError, match="separator"):
             StompConfig(separator="::")
+
+    def test_a_proxy_is_believed_only_where_it_is_named(self) -> None:
+        assert ProxyConfig(protocol=True, trusted=("10.0.0.0/8", "::1")).protocol
+        with pytest.raises(ConfigError, match="trusted names no proxy"):
+            ProxyConfig(protocol=True)
+
+    @pytest.mark.parametrize("network", ["10.0.0.1/8", "proxy.example.com", "10.0.0.0/33", ""])
+    def test_what_is_no_network_is_refused(self, network: str) -> None:
+        with pytest.raises(ConfigError, match=r"expected a network as '10\.0\.0\.0/8'"):
+            ProxyConfig(trusted=("::1", network))
 
     def test_one_prefix_string_is_not_taken_for_many(self) -> None:
         with pytest.raises(ConfigError, match="sequence"):
@@ -178,7 +190,8 @@ class TestLayers:
         default = getattr(ServerConfig() if not section else getattr(ServerConfig(), section), key)
         special = {
             **{"path": "/x", "log_level": "debug", "stomp.separator": ".", "static": {"/": "page"}},
-            **{"fd": 3, "reuse_port": True, "drain.deadline": 30.5},
+            **{"fd": 3, "reuse_port": True, "drain.deadline": 30.5, "tcp_port": 1, "tcp_fd": 4},
+            **{"proxy.trusted": ("10.0.0.0/8", "::1")},
         }
         value = special.get(
             name, {int: 300, float: 3.5, bool: False, tuple: ("x", "y")}.get(type(default), "x")

@@ -37,6 +37,11 @@ def test_there_is_one_encoding_for_each_version_and_transport() -> None:
 def test_limits_are_the_configurations() -> None:
     core = Core(None, ServerConfig(stomp=StompConfig(body=1000, body_before_connected=10, headers=9)))
     assert (core.limits.body, core.limits_before.body, core.limits.headers) == (1000, 10, 9)
+    assert core.limits.head == core.limits_before.head == 64 * 1024
+
+
+def test_all_headers_together_have_room_for_the_longest_one() -> None:
+    assert Core(None, ServerConfig(stomp=StompConfig(header_line=70_000))).limits.head == 70_000
 
 
 def test_the_default_pool_is_always_there() -> None:

@@ -163,6 +163,7 @@ def test_after_a_broken_limit_an_illegal_frame_ends_the_looking() -> None:
     made = fed(client_frame(b"\xff") + client_frame(b"x", masked=False) + close_frame())
     made.feed(close_frame())
     assert len(made.items) == 1
+    assert made.is_lost
     assert (made.passed, made.close) == (b"", b"")
 
 
@@ -180,10 +181,32 @@ def test_after_a_broken_limit_an_illegal_frame_ends_the_looking() -> None:
         pytest.param(b"\x81\xff" + b"\x80" + b"\0" * 7 + b"k" * 9, id="length with its top bit set"),
     ],
 )
-def test_from_an_illegal_frame_on_everything_passes_for_the_library_to_refuse(bad: bytes) -> None:
-    made = fed(client_frame(b"A") + bad + client_frame(b"B"))
-    assert made.items == [b"A"]
-    assert made.passed == bad + client_frame(b"B")
+@pytest.mark.parametrize("step", [0, 1])
+def test_an_illegal_header_is_a_violation_and_nothing_after_it_is_looked_at(bad: bytes, step: int) -> None:
+    made = fed(client_frame(b"A") + bad + client_frame(b"B") + close_frame(), step, is_cutting=not step)
+    said = f"frame header {bad[:2].hex()}…, not legal there (RFC 6455, section 5)"
+    assert made.items == [b"A" if not step else Passed.MESSAGE, Violation(1002, said)]
+    assert made.is_lost
+    assert not made.is_broken
+    assert (made.passed, made.close) == (b"" if not step else client_frame(b"A"), b"")
+
+
+def test_an_illegal_header_within_a_message_breaks_that() -> None:
+    made = fed(client_frame(b"A", final=False) + client_frame(b"B"))
+    assert [type(item) for item in made.items] == [Passed, Violation]
+    assert made.is_broken
+
+
+def test_a_close_within_a_message_breaks_that() -> None:
+    made = fed(client_frame(b"A", final=False) + close_frame())
+    assert made.items == [Passed.MESSAGE, Passed.CLOSE]
+    assert made.is_broken
+
+
+def test_a_close_behind_a_message_in_pieces_breaks_nothing() -> None:
+    made = fed(client_frame(b"A", final=False) + client_frame(b"A", 0) + close_frame())
+    assert made.items == [Passed.MESSAGE, Passed.CLOSE]
+    assert not made.is_broken
 
 
 def test_once_we_are_closing_only_what_has_begun_and_a_close_pass() -> None:

@@ -344,6 +344,23 @@ def test_limits_are_what_may_just_be_row18(end: bytes, cut: Cut) -> None:
         assert (error.limit, error.close_code) == (limit, 1009)
 
 
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@in_any_pieces
+def test_headers_are_limited_together_as_well(end: bytes, cut: Cut) -> None:
+    limits = attrs.evolve(LIMITS, head=60)
+    head = end.join([b"SEND", b"a:" + b"x" * 30, b"b:"])
+    fits = head + b"y" * (60 - len(head))
+    assert len(fed(decoder(limits=limits), fits + end + end + b"\0", cut)) == 1
+    error = refusal(fits + b"y" + end + end + b"\0", cut, limits=limits)
+    assert (error.limit, error.close_code) == ("stomp.head", 1009)
+
+
+def test_headers_that_never_end_are_refused_at_their_limit() -> None:
+    limits = Limits(header_line=1000, head=3000)
+    lines = b"".join(b"%d:" % number + b"x" * 990 + b"\n" for number in range(9))
+    assert pieces_until_refused(b"SEND\n" + lines, limits=limits) == 3000 + 2
+
+
 def test_repeated_headers_count_towards_the_limit() -> None:
     assert refusal(b"SEND\n" + b"a:b\n" * 4 + b"\n\0", limits=LIMITS).limit == "stomp.headers"
 

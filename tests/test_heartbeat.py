@@ -173,7 +173,8 @@ async def test_any_byte_is_a_sign_of_life(sign: bytes, autojump_clock: MockClock
 
 
 async def test_parts_of_a_frame_count_as_signs_of_life(autojump_clock: MockClock) -> None:
-    async with open_test_server(None, beating(send=0)) as server:
+    patient = ServerConfig(stomp=StompConfig(heart_beat_send=0, heart_beat_receive=10, frame_timeout=1000))
+    async with open_test_server(None, patient) as server:
         peer = await open_peer(server, heart_beat="10000,0")
         await peer.subscribe("/topic/a")
         large = client_frame(b"SEND\ndestination:/topic/a\n\nhello\0")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import pytest
 import trio
@@ -197,9 +198,10 @@ async def test_a_close_within_a_fragmented_message_ends_the_session(
 ) -> None:
     async with open_test_server(None, config(is_fast=is_fast)) as server:
         peer = await open_peer(server)
-        await peer.send(client_frame(b"SEND", final=False), close_frame())
-        assert [frame.opcode for frame in await peer.wire.frames_to_end()] == [CLOSE]
         started = trio.current_time()
+        await peer.send(client_frame(b"SEND", final=False), close_frame(1001))
+        assert [frame.close_code for frame in await peer.wire.frames_to_end()] == [1001]
+        assert trio.current_time() == started
         await ended(server)
         assert trio.current_time() - started <= 1
 
@@ -383,3 +385,81 @@ async def test_what_a_peer_sends_that_broke_a_limit_is_not_even_read_before_its_
         await peer.to_end()
         assert peer.close_code == 1009
         nursery.cancel_scope.cancel()
+
+
+# What is illegal.
+
+ILLEGAL: Mapping[str, tuple[bytes, int]] = MappingProxyType(
+    {
+        "unmasked": (client_frame(b"\n", masked=False), 1002),
+        "unknown opcode": (client_frame(b"", 3), 1002),
+        "continuation of nothing": (client_frame(b"x", 0), 1002),
+        "a start of one": (client_frame(b"x" * 50, 0)[:6], 1002),
+        "text within a message": (client_frame(b"\n", final=False) + client_frame(b"\n"), 1002),
+        "fragmented ping": (client_frame(b"", PING, final=False), 1002),
+        "not UTF-8, and not at its end": (client_frame(b"\xc3(", final=False), 1007),
+        "not UTF-8, in pieces": (client_frame(b"\xc3", final=False) + client_frame(b"(", 0), 1007),
+        "not UTF-8, and more behind it": (
+            client_frame(b"\xc3", final=False) + client_frame(b"(", 0) + send(b"3"),
+            1007,
+        ),
+        "unmasked, and more behind it": (client_frame(b"\n", masked=False) + send(b"3"), 1002),
+        "close code 1005": (close_frame(1005), 1002),
+    }
+)
+
+
+@both_paths
+@pytest.mark.parametrize(("illegal", "code"), list(ILLEGAL.values())[:-1], ids=list(ILLEGAL)[:-1])
+async def test_what_is_illegal_is_told_by_error_and_code_behind_what_came_before_it(
+    illegal: bytes, code: int, is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast, close_timeout=100)) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        await peer.send(send(b"", "/app/hold"), send(b"1"), in_pieces(send(b"2")), illegal)
+        await wait_all_tasks_blocked()
+        held.gate.set()
+        started = trio.current_time()
+        *messages, error = await peer.to_end()
+        assert [message.body for message in messages] == [b"1", b"2"]
+        assert (error.command, peer.close_code) == ("ERROR", code)
+        assert trio.current_time() == started
+        await ended(server)
+        assert server.statistics().metrics.protocol_errors == 1
+
+
+@both_paths
+@pytest.mark.parametrize(("illegal", "code"), ILLEGAL.values(), ids=ILLEGAL)
+async def test_a_peer_that_did_what_is_illegal_is_hung_up_on(
+    illegal: bytes, code: int, is_fast: bool, autojump_clock: MockClock
+) -> None:
+    """ "An endpoint MUST NOT continue to attempt to process data" from it (RFC 6455, section 7.1.7)."""
+    async with open_test_server(None, config(is_fast=is_fast, close_timeout=100)) as server:
+        peer = await open_peer(server)
+        started = trio.current_time()
+        await peer.send(illegal)
+        with trio.fail_after(1000):
+            *_, farewell = await peer.wire.frames_to_end()
+        assert farewell.close_code == code
+        assert trio.current_time() == started
+
+
+@both_paths
+@pytest.mark.parametrize(("illegal", "code"), ILLEGAL.values(), ids=ILLEGAL)
+async def test_what_is_illegal_is_not_held_behind_a_handler_for_longer_than_the_timeout(
+    illegal: bytes, code: int, is_fast: bool, autojump_clock: MockClock
+) -> None:
+    held = Held()
+    async with open_test_server(held.app, config(is_fast=is_fast, close_timeout=3)) as server:
+        peer = await open_peer(server)
+        started = trio.current_time()
+        await peer.send(send(b"", "/app/hold"), illegal)
+        with trio.fail_after(1000):
+            [farewell] = await peer.wire.frames_to_end()
+        assert farewell.close_code == code
+        assert trio.current_time() - started == pytest.approx(3)
+        held.gate.set()
+        await ended(server)
+        assert server.statistics().metrics.internal_errors == 0

@@ -31,6 +31,7 @@ from trio_stomp import (
     StompApp,
     StompConfig,
     load_config,
+    open_client,
     serve,
 )
 from trio_stomp.cli import _parser
@@ -115,6 +116,19 @@ async def test_the_client_hears_itself(capsys: pytest.CaptureFixture[str]) -> No
             await converse(server.url)
             await server.drain(delay=0, window=0)
     assert capsys.readouterr().out == '/topic/x {"text":"hello"}\n'
+
+
+async def test_the_worker_takes_a_job_and_leaves_its_result() -> None:
+    work = run_snippet("Jobs from a queue")["work"]
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve, None, ServerConfig(port=0))
+            async with open_client(server.url) as client, client.subscribe("/queue/results") as results:
+                await client.send("/queue/jobs", "a job")
+                await work(server.url)
+                assert (await results.receive()).text == "A JOB"
+            assert server.statistics().metrics.messages_queued == 0
+            await server.drain(delay=0, window=0)
 
 
 # The commands
@@ -441,6 +455,13 @@ def test_a_setting_is_called_as_told_in_each_layer(tmp_path: Path) -> None:
         load_config(overrides={"stomp.body": "1MiB"}),
     ):
         assert config.stomp.body == 1024 * 1024
+
+
+def test_the_settings_shown_can_be_used(tmp_path: Path) -> None:
+    [shown] = blocks("toml")
+    file = tmp_path / "settings.toml"
+    file.write_text(shown, encoding="utf-8")
+    assert load_config(file=file).proxy.trusted == ("10.0.0.0/8",)
 
 
 def test_files_that_it_links_to_are_there() -> None:

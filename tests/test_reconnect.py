@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from peer import without_heart_beats
+from peer import Gate, without_heart_beats
 from returning import (
     HALF,
     At,
@@ -391,6 +391,32 @@ async def test_a_server_that_falls_silent_is_left(at: At, autojump_clock: MockCl
     async with coming_back(scripted(silent), at, config=config) as (client, _):
         assert (await seen(client, 2))[1] == Disconnected(1006, "no heart-beat for 2.0 seconds")
         await client.send("/topic/a", receipt=True)
+
+
+@pytest.mark.parametrize(("is_full", "seconds"), [(False, 0.25), (True, 1)])
+async def test_a_server_that_does_not_answer_any_more_is_not_asked_to_close(
+    is_full: bool, seconds: float, at: At, autojump_clock: MockClock
+) -> None:
+    """It is told, if there is room for that within a second; the back-off takes 0.25 seconds."""
+    gates: list[Gate] = []
+
+    async def stopped(nursery: trio.Nursery) -> trio.abc.Stream:
+        async def stop(server: Scripted) -> None:
+            await server.welcome(heart_beat="1000,0")
+            await trio.sleep_forever()
+
+        gates.append(Gate(await scripted(stop)(nursery)))
+        return gates[0]
+
+    config = ClientConfig(heart_beat_send=0, heart_beat_receive=1)
+    async with coming_back(stopped, at, config=config) as (client, dial):
+        for _ in range(3):  # more than its WebSocket takes without anybody reading
+            await client.send("/topic/a")
+        await wait_all_tasks_blocked()
+        if is_full:
+            gates[0].shut()
+        await until_connected(client, 2)
+        assert dial.gaps == [2 + seconds]
 
 
 async def test_a_server_that_breaks_the_rules_is_left(at: At, autojump_clock: MockClock) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -209,6 +211,29 @@ async def test_serve_tells_its_url_and_ends_when_drained_in_real_time() -> None:
         server = await nursery.start(serve, None, ServerConfig(port=0))
         assert server.url.startswith("ws://127.0.0.1:")
         assert await server.drain(delay=0, window=0)
+
+
+async def test_serve_tells_where_it_speaks_tcp_if_anywhere_in_real_time() -> None:
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve, None, ServerConfig(port=0, tcp_port=0))
+        assert re.fullmatch(r"stomp://127\.0\.0\.1:[0-9]+", server.tcp_url)
+        assert len(server.tcp_listeners) == 1
+        await server.drain(delay=0, window=0)
+        server = await nursery.start(serve, None, ServerConfig(port=0))
+        assert (server.tcp_url, server.tcp_listeners) == (None, ())
+        await server.drain(delay=0, window=0)
+
+
+async def test_no_socket_is_left_where_the_tcp_port_cannot_be_had_in_real_time() -> None:
+    async with trio.open_nursery() as nursery:
+        server = await nursery.start(serve, None, ServerConfig(port=0))
+        port = int(server.url.split(":")[2].removesuffix("/ws"))
+        with pytest.raises(OSError, match="in use"):
+            await serve(
+                None, ServerConfig(port=0, tcp_port=port)
+            )  # a socket that is left is a ResourceWarning
+        gc.collect()  # a socket that is left is a ResourceWarning
+        await server.drain(delay=0, window=0)
 
 
 async def test_a_certificate_that_cannot_be_used_is_a_config_error_in_real_time() -> None:

@@ -226,6 +226,16 @@ async def test_a_body_before_connected_is_limited_closely(autojump_clock: MockCl
         assert server.statistics().metrics.limit_hits["stomp.body_before_connected"] == 1
 
 
+async def test_headers_before_connected_are_limited_together(autojump_clock: MockClock) -> None:
+    async with open_test_server(None, QUIET) as server:
+        peer = Peer(server.connect())
+        await peer.wire.shake_hands()
+        await peer.send(client_frame(b"CONNECT\n" + b"".join(b"%d:%8000d\n" % (n, n) for n in range(9))))
+        await peer.to_end()
+        assert peer.close_code == 1009
+        assert server.statistics().metrics.limit_hits["stomp.head"] == 1
+
+
 async def test_frames_in_one_write_with_connect_are_seen_through(autojump_clock: MockClock) -> None:
     async with open_test_server(None, QUIET) as server:
         peer = await open_peer(

@@ -154,3 +154,18 @@ async def test_lag_is_not_measured_when_turned_off(autojump_clock: MockClock) ->
     async with open_server(None, config) as server:
         await trio.sleep(10)
         assert server.statistics().loop_lag.count == 0
+
+
+async def test_a_task_more_is_counted_as_one() -> None:
+    core = core_with_pool()
+    before = core.statistics("ready", 0).tasks
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        statistics = core.statistics("ready", 0)
+        assert statistics.tasks == before + 1
+        assert f"\ntrio_stomp_tasks {before + 1}\n" in page(statistics)
+        nursery.cancel_scope.cancel()
+
+
+def test_outside_trio_no_task_is_counted() -> None:
+    assert core_with_pool().statistics("ready", 0).tasks == 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import AsyncIterator
 
 import pytest
+import tls
 import trio
-import trustme
 from streams import Narrow, Tap, records
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
@@ -277,19 +276,9 @@ async def test_nothing_is_written_below_tls() -> None:
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setblocking(False)
-    authority = trustme.CA()
-    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("test.example").configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
     tap = Tap(trio.SocketStream(trio.socket.from_stdlib_socket(theirs)))
-    server = trio.SSLStream(
-        trio.SocketStream(trio.socket.from_stdlib_socket(ours)),
-        server_context,
-        server_side=True,
-        https_compatible=True,
-    )
-    client = trio.SSLStream(tap, client_context, server_hostname="test.example", https_compatible=True)
+    bottom = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    server, client = tls.over(bottom, tap, https_compatible=True)
     secret = b"nobody else may read this" * 4000
     wire = wire_over(server)
 
@@ -366,6 +355,34 @@ async def test_closing_gently_drops_what_still_comes_so_that_the_last_words_arri
             await client.send_all(b"still more" * 1000)
             assert await read_all(client) == b"last words"
             await client.aclose()
+
+
+async def test_closing_tls_gently_is_no_truncation() -> None:
+    server, client = tls.over(*memory_stream_pair())
+    wire = wire_over(server)
+
+    async def read() -> None:
+        assert await read_all(client) == b"last words"  # without close_notify: BrokenResourceError
+        await client.aclose()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await wire.send_all(b"last words")
+        await wire.aclose_gently(5)
+        await wire.aclose_gently(5)  # twice is as good as once
+
+
+async def test_closing_tls_gently_ends_though_the_peer_sends_on() -> None:
+    server, client = tls.over(*memory_stream_pair())
+    wire = wire_over(server)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, b"unread")
+        await wire.send_all(b"last words")
+    await client.send_all(b"still more")
+    with trio.fail_after(4):
+        await wire.aclose_gently(5)
+    assert await read_all(client) == b"last words"
+    await trio.aclose_forcefully(client)
 
 
 async def test_closing_gently_ends_in_time_though_the_peer_stays(

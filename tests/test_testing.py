@@ -7,7 +7,16 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 from wire import Wire
 
-from trio_stomp import ConnectRequest, HandlerSignatureError, ServerConfig, StompApp, User
+from trio_stomp import (
+    Connected,
+    ConnectRequest,
+    HandlerSignatureError,
+    Reconnect,
+    ServerConfig,
+    ServerError,
+    StompApp,
+    User,
+)
 from trio_stomp.testing import open_test_server
 
 
@@ -70,6 +79,26 @@ async def test_bad_handlers_are_told_on_entering(autojump_clock: MockClock) -> N
     with pytest.raises(HandlerSignatureError):
         async with open_test_server(app):
             raise AssertionError("not reached")
+
+
+async def test_a_client_comes_back_when_it_is_asked_to(autojump_clock: MockClock) -> None:
+    app, logins = StompApp(), []
+
+    @app.on_connect
+    async def who(request: ConnectRequest) -> User:
+        logins.append((request.login, request.remote))
+        return User("ada")
+
+    async with (
+        open_test_server(app) as server,
+        server.client(login="l", remote="10.0.0.1:5", reconnect=Reconnect()) as client,
+    ):
+        with pytest.raises(ServerError):
+            await client.send("/nowhere", receipt=True)
+        assert isinstance(await client.events.receive(), Connected)
+        while not isinstance(await client.events.receive(), Connected):
+            pass
+        assert logins == [("l", "10.0.0.1:5")] * 2
 
 
 async def test_nothing_is_left_of_it(autojump_clock: MockClock) -> None:

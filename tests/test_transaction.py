@@ -154,7 +154,7 @@ async def test_a_second_ack_in_one_read_is_refused_behind_the_first(autojump_clo
         (
             "transaction_bytes",
             [stomp("BEGIN", transaction="a"), stomp("SEND", b"xx", destination="/topic/a", transaction="a")],
-            "more than 1 bytes in a transaction",
+            "more than 1 bytes in open transactions",
         ),
     ],
     ids=["transactions", "frames", "bytes"],
@@ -167,6 +167,21 @@ async def test_a_transaction_is_bounded(
         assert text in await refusal(peer, *frames)
         assert peer.close_code == 1008
         assert server.statistics().metrics.limit_hits[f"stomp.{limit}"] == 1
+
+
+async def test_open_transactions_are_bounded_in_bytes_together(autojump_clock: MockClock) -> None:
+    frames = [
+        frame
+        for name in "abc"
+        for frame in (
+            stomp("BEGIN", transaction=name),
+            stomp("SEND", b"x" * 400, destination="/topic/a", transaction=name),
+        )
+    ]
+    async with open_test_server(None, small(transaction_bytes=1000)) as server:
+        peer = await open_peer(server)
+        await peer.send(*frames[:4], stomp("ABORT", transaction="a"), *frames[4:])
+        assert await refusal(peer, *frames[:2]) == "more than 1000 bytes in open transactions"
 
 
 async def test_a_handler_cannot_be_part_of_a_transaction(autojump_clock: MockClock) -> None:

@@ -101,6 +101,12 @@ class Wire:
         end = self._buffer.index(mark) + len(mark)
         return self._take(end)
 
+    async def read_some(self) -> bytes:
+        """What has come, at least a byte; EOFError when the server has hung up."""
+        if not self._buffer:
+            await self._more()
+        return self._take(len(self._buffer))
+
     async def read_to_end(self) -> bytes:
         """Everything until the server hangs up."""
         try:

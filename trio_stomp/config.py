@@ -8,6 +8,7 @@ How the layers (defaults, file, environment, command line) become a config is `s
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -111,7 +112,8 @@ class HttpConfig:
     )
     head_timeout: float = _field(
         5.0, "seconds", "time from the connection's start to the end of the request's head",
-        """A browser sends its head in one packet; who takes longer only holds a socket (slowloris).""",
+        """A browser sends its head in one packet; who takes longer only holds a socket (slowloris). A PROXY
+        header, and TLS on the port of plain STOMP, have as long each.""",
         low=0.01, limit=True,
     )
     headers: int = _field(
@@ -150,6 +152,23 @@ class StompConfig:
         """ActiveMQ allows 1,000, real frames have below 20; each costs a dict entry per frame.""",
         low=8, limit=True,
     )
+    head: int = _field(
+        64 * KIB, "bytes", "size of all headers of a frame together; no less than `header_line`",
+        """Four of the longest lines. Without it 256 of those would be 4 MiB, for whoever connects, before
+        anybody has proved who they are.""",
+        low=256, limit=True,
+    )
+    frame_timeout: float = _field(
+        30.0, "seconds", "time for a frame that has begun, and more for what has come: see `frame_rate`",
+        """Every byte counts as a heart-beat, so a frame that drips would hold its memory for ever. Apache
+        gives a body 20 s; this is more than the heart-beats' tolerance. Looked at every half of it.""",
+        low=0.01, limit=True,
+    )
+    frame_rate: int = _field(
+        500, "bytes", "bytes that give a frame that has begun one more second",
+        """Apache's MinRate (RequestReadTimeout): 4 kbit/s, less than any link in use has for an upload.""",
+        low=1,
+    )
     subscriptions: int = _field(
         1000, "count", "subscriptions of one session",
         """A page has tens; each costs an index entry and a place in every match.""",
@@ -166,7 +185,7 @@ class StompConfig:
         low=1, limit=True,
     )
     transaction_bytes: int = _field(
-        8 * MIB, "bytes", "size of the bodies and headers in one transaction",
+        8 * MIB, "bytes", "size of the bodies and headers in all open transactions of one session",
         """Two bodies of the largest size; they are held until COMMIT.""",
         low=1, limit=True,
     )
@@ -214,7 +233,7 @@ class WebSocketConfig:
         """One list per read instead of one task switch per message. Off, all works the same, slower.""",
     )
     receive_ahead: int = _field(
-        64 * KIB, "bytes", "bytes read ahead of the session",
+        64 * KIB, "bytes", "bytes read ahead of the session, over TCP as well",
         """One read of the socket; past it we read on slowly, up to twice as much, for the pings that may be
         there, then stop, so that TCP slows the client down.""",
         low=1 * KIB,
@@ -225,13 +244,19 @@ class WebSocketConfig:
         stompjs do not fragment; a body of 4 MiB in pieces of 4 KiB fits.""",
         low=1, limit=True,
     )
+    control_frames: int = _field(
+        100, "count", "pings and pongs of one client in a second, and at once",
+        """Each ping costs an answer, 50 us and more; clients send one in some seconds. 100 a second, and
+        what has gathered on a stalled link, are far from that.""",
+        low=1, limit=True,
+    )
     message: int = _field(
         16 * MIB, "bytes", "size of one WebSocket message that the library puts together",
         """Four STOMP bodies: a message may hold several frames, and the library counts characters.""",
         low=1 * KIB, limit=True,
     )
     close_timeout: float = _field(
-        5.0, "seconds", "time for the closing handshake, after which the connection is cut",
+        5.0, "seconds", "time for the closing handshake, or the peer's end of TCP, then it is cut",
         """A peer that is there answers within a round trip; Python's websockets allows 10 s.""",
         low=0.01, limit=True,
     )
@@ -427,29 +452,63 @@ class DrainConfig:
 
 @attrs.frozen(kw_only=True)
 class AcceptConfig:
-    """How many WebSocket connections are let in; the others get 503 with Retry-After."""
+    """How many connections are let in, WebSocket and TCP together.
+
+    The others get 503 with Retry-After, over TCP an ERROR.
+    """
 
     connections: int = _field(
-        20_000, "count", "WebSocket connections at once",
+        20_000, "count", "connections at once, WebSocket and TCP",
         """About 30 KiB each: 600 MB. A server that runs out of memory loses all of them.""",
         low=1, limit=True,
     )
     per_address: int = _field(
-        0, "count", "WebSocket connections at once from one address; 0: no limit",
-        """Off: behind a proxy, or a company's gateway, all have one address.""",
+        0, "count", "connections at once from one address; 0: no limit",
+        """Off: behind a company's gateway, or a proxy that is not trusted, all have one address.""",
         low=0, limit=True,
     )
     rate: float = _field(
-        0.0, "count", "new WebSocket connections per second, when they go on coming; 0: no limit",
+        0.0, "count", "new connections per second, when they go on coming; 0: no limit",
         """Off: the load balancer or the paced drain of the server before keeps the rate. A handshake takes
         about 1 ms of CPU: 500 leave half a core to those who are connected.""",
         low=0, limit=True,
     )
     burst: int = _field(
-        100, "count", "new WebSocket connections that `accept.rate` lets in at once",
+        100, "count", "new connections that `accept.rate` lets in at once",
         """A page of a few tabs and a client's tries after a hiccup come together.""",
         low=1,
     )
+
+
+@attrs.frozen(kw_only=True)
+class ProxyConfig:
+    """Proxies in front of the server, and whether they are believed in whom they speak for."""
+
+    protocol: bool = _field(
+        False, "", "whether each connection begins with a PROXY header (v1 or v2), on either port",
+        """Off: a connection without one is closed then, health checks without one as well.""",
+    )
+    trusted: tuple[str, ...] = _field(
+        (), "", "networks of the proxies whose PROXY header and `X-Forwarded-For` count, as 10.0.0.0/8",
+        """Anybody can send such a header, and hide behind another's address.""",
+        converter=_words,
+    )
+    header_bytes: int = _field(
+        4 * KIB, "bytes", "size of a PROXY header",
+        """Addresses take 52 bytes; what cloud load balancers and TLS add stays below 1 KiB.""",
+        low=107, high=64 * KIB, limit=True,
+    )
+
+    def __attrs_post_init__(self) -> None:
+        for network in self.trusted:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ConfigError(
+                    f"ProxyConfig.trusted has {network!r}, expected a network as '10.0.0.0/8': {error}"
+                ) from None
+        if self.protocol and not self.trusted:
+            raise ConfigError("ProxyConfig.protocol is set, but ProxyConfig.trusted names no proxy")
 
 
 @attrs.frozen(kw_only=True)
@@ -548,6 +607,11 @@ class ServerConfig:
         """The usual port of a service that needs no privileges.""",
         low=0, high=65535,
     )
+    tcp_port: int | None = _field(
+        None, "", "port for STOMP over plain TCP, with TLS as the other; 0: a free one; none set: none",
+        """Most programs' clients speak STOMP without a WebSocket, at other brokers on port 61613.""",
+        low=0, high=65535,
+    )
     path: str = _field(
         "/ws", "", "path of the WebSocket endpoint",
         """What most STOMP tutorials and clients' examples use.""",
@@ -580,8 +644,13 @@ class ServerConfig:
         generations; systemd hands over descriptor 3.""",
         low=0,
     )
+    tcp_fd: int | None = _field(
+        None, "", "file descriptor of an inherited socket for STOMP over TCP, instead of `tcp_port`",
+        """As `fd`; systemd hands over 4 as the second.""",
+        low=0,
+    )
     reuse_port: bool = _field(
-        False, "", "whether other processes may listen on the same address and port (SO_REUSEPORT)",
+        False, "", "whether other processes may listen on the same address and ports (SO_REUSEPORT)",
         """For two generations side by side; by default a port that is taken is an error.""",
     )
     admin_token: str | None = _field(
@@ -596,6 +665,7 @@ class ServerConfig:
     pools: Mapping[str, PoolConfig] = attrs.field(factory=dict, converter=_frozen_mapping)
     drain: DrainConfig = attrs.field(factory=DrainConfig)
     accept: AcceptConfig = attrs.field(factory=AcceptConfig)
+    proxy: ProxyConfig = attrs.field(factory=ProxyConfig)
     statistics: StatisticsConfig = attrs.field(factory=StatisticsConfig)
 
     def __attrs_post_init__(self) -> None:
@@ -622,6 +692,7 @@ SECTIONS: Final[tuple[tuple[str, type[Any]], ...]] = (
     ("broker", BrokerConfig),
     ("drain", DrainConfig),
     ("accept", AcceptConfig),
+    ("proxy", ProxyConfig),
     ("statistics", StatisticsConfig),
 )
 """Name and class of each section of a server's config, as shown; a `PoolConfig` has no fixed name."""

@@ -69,14 +69,21 @@ class _Numbers:
     # Connections, before anybody has spoken STOMP.
     connections_opened: int = _counter("TCP connections accepted.")
     connections_closed: int = _counter("TCP connections ended.")
+    accepts_failed: int = _counter("Times that no connection could be accepted: no file descriptor was left.")
     http_requests: Counter = attrs.field(
         factory=Counter, metadata=_labelled("status", "HTTP requests answered without an upgrade, by status.")
     )
     handshakes_refused: Counter = attrs.field(
         factory=Counter, metadata=_labelled("status", "WebSocket handshakes refused, by HTTP status.")
     )
+    tcp_refused: int = _counter("TCP connections refused with ERROR: the server is full, or draining.")
+    proxy_refused: Counter = attrs.field(
+        factory=Counter,
+        metadata=_labelled("reason", "Connections closed for want of a PROXY header of a trusted proxy."),
+    )
     close_codes: Counter = attrs.field(
-        factory=Counter, metadata=_labelled("code", "WebSocket connections ended, by close code.")
+        factory=Counter,
+        metadata=_labelled("code", "Connections ended, by close code; over TCP by what it would be."),
     )
     # Sessions.
     sessions_connected: int = _counter("Sessions that reached CONNECTED.")

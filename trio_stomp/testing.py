@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from trio_stomp.app.application import StompApp
-from trio_stomp.client.client import Client, open_client_over
+from trio_stomp.client.client import Client, open_client_by
+from trio_stomp.client.reconnect import Reconnect
 from trio_stomp.config import ClientConfig, ServerConfig
 from trio_stomp.messages.conversion import Converter
 from trio_stomp.server.serve import Server, open_server
@@ -44,6 +45,12 @@ class TestServer:
         self._nursery.start_soon(self.server.serve_stream, theirs, remote)
         return ours
 
+    def connect_tcp(self, *, remote: str = "test") -> trio.abc.Stream:
+        """A raw connection that speaks STOMP from its first byte."""
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self.server.serve_tcp_stream, theirs, remote)
+        return ours
+
     @contextlib.asynccontextmanager
     async def client(
         self,
@@ -54,11 +61,16 @@ class TestServer:
         http_headers: Mapping[str, str] | None = None,
         config: ClientConfig | None = None,
         converter: Converter | None = None,
+        reconnect: Reconnect | None = None,
         remote: str = "test",
     ) -> AsyncIterator[Client]:
         """A connected client, as `trio_stomp.open_client` gives one; the same errors."""
-        async with open_client_over(
-            self.connect(remote=remote),
+
+        async def dial() -> trio.abc.Stream:
+            return self.connect(remote=remote)
+
+        async with open_client_by(
+            dial,
             authority=_AUTHORITY,
             resource=self.server.config.path,
             login=login,
@@ -68,6 +80,7 @@ class TestServer:
             http_headers=http_headers,
             config=config or ClientConfig(),
             converter=converter,
+            reconnect=reconnect,
         ) as client:
             yield client
 

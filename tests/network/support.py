@@ -23,6 +23,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import pytest
+import trustme
 
 ROOT: Final = Path(__file__).parents[2]
 """The repository's root: where `examples` can be imported and `node_modules` is."""
@@ -30,6 +31,7 @@ PATIENCE: Final = 30.0
 """Seconds that anything may take before a test gives up; far more than it needs, for slow machines."""
 
 _READY: Final = re.compile(r"listening on (wss?://\S+)")
+_READY_TCP: Final = re.compile(r"trio-stomp listening on (stomp(?:\+ssl)?://\S+)")
 
 
 class Program:
@@ -96,6 +98,15 @@ class ServerProgram(Program):
 
     url: str
     """Its WebSocket endpoint, as ``ws://127.0.0.1:40000/ws``."""
+    tcp_url: str
+    """Where it speaks STOMP over TCP, as ``stomp://127.0.0.1:40001``; only when asked to."""
+
+    @property
+    def tcp_port(self) -> int:
+        """The port for TCP that it got."""
+        port = urlsplit(self.tcp_url).port
+        assert port is not None
+        return port
 
     @property
     def port(self) -> int:
@@ -120,19 +131,25 @@ def running(*arguments: str, environ: Mapping[str, str] | None = None) -> Iterat
 
 @contextlib.contextmanager
 def serving(
-    *arguments: str, port: int = 0, environ: Mapping[str, str] | None = None
+    *arguments: str, port: int = 0, environ: Mapping[str, str] | None = None, log_to: Path | None = None
 ) -> Iterator[ServerProgram]:
     """Run `trio-stomp serve ARGUMENTS…` as long as the context lasts; entered when it listens.
+
+    With ``log_to`` its standard error goes there, and is not kept.
 
     Unless the test has ended it, it gets SIGTERM at the end and must then end cleanly: with exit code 0 and
     without having logged an unexpected exception.
     """
     at_once = ("--set", "drain.delay=0", "--set", "drain.window=0")
     command = ("-m", "trio_stomp", "serve", *at_once, *arguments, "--port", str(port))
-    with _started(ServerProgram, command, environ) as server:
+    with _started(ServerProgram, command, environ, log_to) as server:
         found = _READY.search(server.line())
         assert found is not None, server.log()
         server.url = found[1]
+        if any(option in arguments for option in ("--tcp-port", "--tcp-fd")):
+            found = _READY_TCP.fullmatch(server.line())
+            assert found is not None, server.log()
+            server.tcp_url = found[1]
         yield server
         if server.process.poll() is None:
             server.send_signal(signal.SIGTERM)
@@ -141,10 +158,16 @@ def serving(
 
 
 @contextlib.contextmanager
-def _started(kind: type[Any], arguments: Sequence[str], environ: Mapping[str, str] | None) -> Iterator[Any]:
+def _started(
+    kind: type[Any],
+    arguments: Sequence[str],
+    environ: Mapping[str, str] | None,
+    log_to: Path | None = None,
+) -> Iterator[Any]:
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        with log.open("wb") as stderr:
+        log.touch()
+        with (log_to or log).open("wb") as stderr:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=ROOT,
@@ -175,6 +198,17 @@ def run_command(
         timeout=PATIENCE,
         check=False,
     )
+
+
+def certificate(folder: Path) -> tuple[tuple[str, ...], str]:
+    """A new certificate for 127.0.0.1: what `serving` takes, and the file of whoever trusts it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    chain, key, trusted = folder / "chain.pem", folder / "key.pem", folder / "ca.pem"
+    chain.write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(key)
+    authority.cert_pem.write_to_path(trusted)
+    return ("--tls-cert", str(chain), "--tls-key", str(key)), str(trusted)
 
 
 def eventually(claim: Callable[[], object], what: str) -> None:

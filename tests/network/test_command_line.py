@@ -169,6 +169,14 @@ def test_subscribe_prints_what_send_sends(server: ServerProgram) -> None:
     assert "content-type:application/json" in lines[2]
 
 
+def test_subscribe_acknowledges_what_it_has_printed_and_leaves_the_rest(server: ServerProgram) -> None:
+    for number in range(2):
+        assert run_command("send", server.url, "/queue/jobs", f"{number}").returncode == 0
+    first = run_command("subscribe", server.url, "/queue/jobs", "--count", "1", "--ack", "client-individual")
+    assert (first.returncode, first.stdout) == (0, "0\n"), first.stderr
+    assert run_command("subscribe", server.url, "/queue/jobs", "--count", "1").stdout == "1\n"
+
+
 def test_send_takes_a_file(server: ServerProgram, tmp_path: Path) -> None:
     file = tmp_path / "body.json"
     file.write_text(json.dumps({"number": 7}))

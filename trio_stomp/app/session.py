@@ -31,9 +31,9 @@ class ConnectRequest:
     Attributes:
         login, passcode, host: the CONNECT headers of that name, None when absent.
         headers: all headers of the CONNECT frame.
-        http_headers: those of the WebSocket handshake, names in lower case.
-        remote: the peer's address, as ``127.0.0.1:50123``.
-        path: the URL's path, percent-decoded.
+        http_headers: those of the WebSocket handshake, names in lower case; none over TCP.
+        remote: the peer's address, as ``127.0.0.1:50123``; the address alone where a proxy tells no port.
+        path: the URL's path, percent-decoded; "" over TCP.
         query: what follows its ``?``, as sent.
         subprotocol: the one that was chosen, as ``v12.stomp``; None when none was offered.
         session_id: the id that the session will have.

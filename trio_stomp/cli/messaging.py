@@ -50,6 +50,13 @@ def add_commands(commands: Commands) -> None:
     subscribing.add_argument(
         "--headers", action="store_true", help="print a line with the headers before each body"
     )
+    subscribing.add_argument(
+        "--ack",
+        choices=("auto", "client", "client-individual"),
+        default="auto",
+        help="ack mode; but for auto each message is acknowledged when it is printed, and what is not goes "
+        "back to its queue (default: auto)",
+    )
     subscribing.set_defaults(run=_subscribe)
 
 
@@ -88,13 +95,15 @@ async def _print_messages(options: argparse.Namespace) -> None:
 
     async def show(client: Client, destination: str, scope: trio.CancelScope) -> None:
         nonlocal left
-        async with client.subscribe(destination) as messages:
+        async with client.subscribe(destination, ack=options.ack) as messages:
             async for message in messages:
                 if options.headers:
                     print(" ".join(f"{name}:{value}" for name, value in message.headers.items()))
                 sys.stdout.flush()
                 sys.stdout.buffer.write(message.body + b"\n")
                 sys.stdout.buffer.flush()
+                if options.ack != "auto":
+                    await client.ack(message)
                 left -= 1
                 if left == 0:
                     scope.cancel()

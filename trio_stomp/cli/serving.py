@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -25,6 +27,8 @@ from trio_stomp.settings import load_config
 
 logger = logging.getLogger("trio_stomp.cli")
 
+_FILES_BESIDES: Final = 256
+"""Open files besides connections: listeners, the log, what an app opens."""
 _PATIENCE: Final = 10.0
 """Seconds that sessions have for ending by themselves after SIGINT."""
 
@@ -35,25 +39,30 @@ def add_commands(commands: Commands) -> None:
         "serve",
         help="serve an app, or a plain broker",
         description="Serve an app or, without MODULE:APP, a plain broker. Prints one line with its URL once "
-        "it listens. SIGTERM drains it (settings drain.*): sessions see through what they have read, and are "
-        "closed in turn. SIGINT does so without delay, all at once. A second signal ends it at once. SIGHUP "
-        "reads the settings anew: sizes of pools and the log level change at once, others take a restart. A "
-        "setting is taken from the options, else from the environment (as TRIO_STOMP_PORT), else from the "
-        "file of --config, else it has its default.",
+        "it listens, and another where it speaks STOMP over TCP. SIGTERM drains it (settings drain.*): "
+        "sessions see through what they have read, and are closed in turn. SIGINT does so without delay, "
+        "all at once. A second signal ends it at once. SIGHUP reads the settings anew: sizes of pools "
+        "and the log level change at once, others take a restart. A setting is taken from the options, "
+        "else from the environment (as TRIO_STOMP_PORT), else from the file of --config, else it has its "
+        "default.",
     )
     serving.add_argument(
         "app", nargs="?", metavar="MODULE:APP", help="module and name of the StompApp, as chat:app"
     )
     serving.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serving.add_argument("--port", help="port to listen on; 0 for a free one (default 8080)")
+    serving.add_argument(
+        "--tcp-port", metavar="N", help="port for STOMP over plain TCP or TLS beside it; 0 for a free one"
+    )
     serving.add_argument("--path", help="path of the WebSocket endpoint (default /ws)")
     serving.add_argument(
-        "--tls-cert", metavar="FILE", help="certificate chain (PEM); needs --tls-key; the URL is then wss://"
+        "--tls-cert", metavar="FILE", help="certificate chain (PEM); needs --tls-key; URLs are then wss://"
     )
     serving.add_argument("--tls-key", metavar="FILE", help="the certificate's private key (PEM)")
     serving.add_argument(
         "--fd", metavar="N", help="listen on an inherited socket instead: its file descriptor (systemd: 3)"
     )
+    serving.add_argument("--tcp-fd", metavar="N", help="the same for STOMP over TCP, instead of --tcp-port")
     serving.add_argument(
         "--reuse-port",
         action="store_true",
@@ -98,7 +107,21 @@ def _serve(options: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
     app = None if options.app is None else load_app(options.app)
+    _allow_files(config.accept.connections)
     return trio.run(_serve_until_signalled, app, config, options)
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the process's own limit of open files, usually 1024, to what so many connections take."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    is_bound = hard != resource.RLIM_INFINITY
+    wanted = min(connections + _FILES_BESIDES, hard) if is_bound else connections + _FILES_BESIDES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # macOS has another limit below that
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if is_bound and hard < connections:
+        text = "accept.connections is %d, but this process may open only %d files: see ulimit -n"
+        logger.warning(text, connections, hard)
 
 
 def _server_config(options: argparse.Namespace) -> ServerConfig:
@@ -107,8 +130,8 @@ def _server_config(options: argparse.Namespace) -> ServerConfig:
     Raises:
         ConfigError, UsageError: they cannot be used.
     """
-    names = ("host", "port", "path", "tls_cert", "tls_key", "origins", "static", "log_level", "fd")
-    overrides: dict[str, object] = {name: getattr(options, name) for name in names}
+    names = ("host", "port", "tcp_port", "path", "tls_cert", "tls_key", "origins", "static", "log_level")
+    overrides: dict[str, object] = {name: getattr(options, name) for name in (*names, "fd", "tcp_fd")}
     overrides["reuse_port"] = True if options.reuse_port else None
     for pair in options.set:
         name, equals, value = pair.partition("=")
@@ -131,6 +154,8 @@ async def _serve_until_signalled(
         async with trio.open_nursery() as nursery:
             server: Server = await nursery.start(serve, app, config)
             print(f"trio-stomp listening on {server.url}", flush=True)
+            if server.tcp_url is not None:
+                print(f"trio-stomp listening on {server.tcp_url}", flush=True)
             nursery.start_soon(_drain_when_signalled, signals, server, nursery.cancel_scope)
             nursery.start_soon(_reconfigure_when_signalled, hang_ups, server, options)
             await server.wait_stopped()

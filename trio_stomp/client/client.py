@@ -19,26 +19,27 @@ from trio_stomp.client.connection import Connection
 from trio_stomp.client.endpoint import Dial, Endpoint, dial_url
 from trio_stomp.client.events import ClientEvents
 from trio_stomp.client.feed import Feed
+from trio_stomp.client.received import ReceivedMessage
 from trio_stomp.client.reconnect import Reconnect
-from trio_stomp.client.supervisor import Supervisor
+from trio_stomp.client.supervisor import Supervisor, not_known
+from trio_stomp.client.transaction import Transaction, acknowledge, open_transaction, outgoing
 from trio_stomp.config import ClientConfig
-from trio_stomp.errors import ConnectionLost
 from trio_stomp.groups import bare_errors
-from trio_stomp.messages.conversion import Converter
-from trio_stomp.messages.message import Message
+from trio_stomp.messages.conversion import Converter, Reader
 from trio_stomp.stomp.frames import Version
 
 
 class Subscription:
     """One subscription's messages, as an async iterator.
 
-    Iterating gives a `Message`, or the payload itself when the subscription has a type. It ends
-    when the subscription's context is left, and raises what ended the connection. With
-    `Reconnect` it goes on after a loss, with what had arrived before and then what arrives on the
-    next connection (what was sent in between is missed), and raises when the client gives up.
+    Iterating gives a `ReceivedMessage`; when the subscription has a type and acknowledges by itself, the
+    payload alone. It ends when the subscription's context is left, and raises what ended the connection.
+    With `Reconnect` it goes on after a loss, with what had arrived before and then what arrives on the
+    next connection (what was sent in between is missed), and raises when the client gives up. What is
+    to be acknowledged and was not read before a loss is dropped: the server gives it out again.
     """
 
-    def __init__(self, feed: Feed, read: Any) -> None:
+    def __init__(self, feed: Feed, read: Reader | None) -> None:
         self._feed = feed
         self._read = read
 
@@ -53,10 +54,12 @@ class Subscription:
             ConnectionLost: the connection has ended.
             ConversionError: the payload does not fit the subscription's type.
         """
-        frame = await self._feed.get()
-        if self._read is not None:
-            return self._read(frame.body, frame.headers.get("content-type"))
-        return Message(frame.headers.get("destination", ""), frame.headers, frame.body)
+        arrival = await self._feed.get()
+        headers, body = arrival.frame.headers, arrival.frame.body
+        if self._read is not None and self._feed.ack == "auto":
+            return self._read(body, headers.get("content-type"))
+        destination = headers.get("destination", "")
+        return ReceivedMessage(destination, headers, body, arrival=arrival, read=self._read)
 
     async def receive(self) -> Any:
         """As ``anext``: the next message, waiting for it."""
@@ -71,6 +74,7 @@ class Client:
         self._config = config
         self._converter = converter
         self._ids = itertools.count(1)
+        self._transactions = itertools.count(1)
 
     @property
     def is_connected(self) -> bool:
@@ -128,9 +132,7 @@ class Client:
 
         Cancelling is safe: the frame is sent whole or not at all.
         """
-        body, content_type = self._converter.encode(payload)
-        all_headers = {"content-type": content_type} if body else {}
-        all_headers |= headers or {}
+        body, all_headers = outgoing(self._converter, payload, headers)
         size = len(destination) + len(body) + sum(map(len, all_headers)) + sum(map(len, all_headers.values()))
 
         async def write(connection: Connection) -> None:
@@ -145,13 +147,17 @@ class Client:
             return
         lost = await self._supervisor.ask(write_asking, size)
         if lost is not None:
-            code = lost.code if isinstance(lost, ConnectionLost) else 1006
-            text = f"the connection was lost before the RECEIPT, whether it was done is not known: {lost}"
-            raise ConnectionLost(text, code=code) from lost
+            raise not_known(lost) from lost
 
     @contextlib.asynccontextmanager
     async def subscribe(
-        self, destination: str, payload_type: Any = None, *, headers: Mapping[str, str] | None = None
+        self,
+        destination: str,
+        payload_type: Any = None,
+        *,
+        ack: str = "auto",
+        prefetch: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Subscription]:
         """Subscribe for as long as the context lasts.
 
@@ -160,18 +166,94 @@ class Client:
         With `Reconnect` every next connection is subscribed with the same id and headers; a server that
         then refuses it ends this subscription, and no other.
 
+        With ``ack`` "client-individual" or "client" each message is to be acknowledged with `ack`, and the
+        server gives out again what is not when the subscription or the connection ends. Iterating then gives
+        messages whatever the type: it is that of their ``payload``.
+
+        Args:
+            ack: "auto" (the default): the server takes for acknowledged what it has sent.
+            prefetch: how many messages may be unacknowledged (the ``prefetch-count`` header); by default as
+                many as the server thinks right, 100 with one of ours.
+
         Raises:
+            ValueError: ``prefetch`` is below 1, or there is nothing to acknowledge.
+            LocalProtocolError: the STOMP version has no such ack mode.
             ReceiptTimeout, ServerError, ConnectionLost: as `send`; but a subscription whose RECEIPT a
                 lost connection owes is asked for again.
         """
+        said = {"ack": ack, **(headers or {})}
+        if prefetch is not None:
+            if prefetch < 1:
+                raise ValueError(f"prefetch {prefetch!r}, expected 1 or more messages")
+            if said["ack"] == "auto":
+                raise ValueError(
+                    f"prefetch {prefetch!r} with ack 'auto', which leaves nothing unacknowledged"
+                )
+            said["prefetch-count"] = str(prefetch)
         read = None if payload_type is None else self._converter.reader(payload_type)
-        feed = Feed(f"s{next(self._ids)}", destination, dict(headers or {}), self._config.messages)
+        # Room for all that may be unacknowledged: else a RECEIPT could be stuck behind what nobody reads yet.
+        limit = max(self._config.messages, prefetch or 0)
+        feed = Feed(f"s{next(self._ids)}", destination, said, limit)
         try:
             await self._supervisor.subscribe(feed)
             yield Subscription(feed, read)
         finally:
             with trio.CancelScope(shield=True):
                 await self._supervisor.unsubscribe(feed)
+
+    async def ack(
+        self, message: ReceivedMessage, *, transaction: Transaction | None = None, receipt: bool = False
+    ) -> None:
+        """Acknowledge a message, and in mode "client" all of its subscription that came before it.
+
+        Returns when the frame is on its way, or with ``receipt`` when the server has vouched for it.
+        With ``transaction`` it takes effect when that is committed.
+
+        Raises:
+            LocalProtocolError: nothing was sent: the subscription acknowledges by itself or has ended, the
+                message is acknowledged already, or came on another connection: after a loss its id means
+                nothing any more, and the server gives the message out again.
+            ReceiptTimeout, ServerError, ConnectionLost: as `send`. It never waits for the next connection.
+
+        Cancelling is safe: the frame is sent whole or not at all.
+        """
+        await self._acknowledge(message, True, transaction, receipt)
+
+    async def nack(
+        self, message: ReceivedMessage, *, transaction: Transaction | None = None, receipt: bool = False
+    ) -> None:
+        """Give a message back, for the server to give it out again; else as `ack`.
+
+        Raises:
+            LocalProtocolError: there is no NACK in STOMP 1.0; and as `ack`.
+        """
+        await self._acknowledge(message, False, transaction, receipt)
+
+    async def _acknowledge(
+        self, message: ReceivedMessage, is_taken: bool, transaction: Transaction | None, receipt: bool
+    ) -> None:
+        if transaction is not None:
+            await (transaction.ack if is_taken else transaction.nack)(message, receipt=receipt)
+        else:
+            await acknowledge(
+                self._supervisor, self._connection, message.arrival, is_taken=is_taken, receipt=receipt
+            )
+
+    def transaction(self) -> contextlib.AbstractAsyncContextManager[Transaction]:
+        """Have what is sent and acknowledged with the transaction take effect as a whole, or not at all.
+
+        Entering sends BEGIN, waiting for a connection as `send` does. Leaving sends COMMIT, and returns when
+        the server's RECEIPT vouches for it; an exception or cancelling sends ABORT instead. What was cut by
+        the end of its connection is not done, and is not repeated on the next one.
+
+        Raises:
+            ConnectionLost: the connection has ended: before COMMIT, so that nothing was done; or before its
+                RECEIPT, so that it is not known.
+            LocalProtocolError: a subscription whose messages it acknowledges has ended; nothing was done.
+            ReceiptTimeout, ServerError: as `send`.
+        """
+        name = f"t{next(self._transactions)}"
+        return open_transaction(name, self._supervisor, self._converter, self._config)
 
 
 @contextlib.asynccontextmanager

@@ -180,6 +180,28 @@ class Connection:
             self._forget(key)
             await self.put(self.protocol.unsubscribe(key))
 
+    async def begin(self, transaction: str) -> None:
+        """Hand BEGIN to the writer, as `put`."""
+        frame = self.protocol.begin(transaction)
+        try:
+            await self.put(frame)
+        except BaseException:  # it was not sent
+            self.protocol.transactions.discard(transaction)
+            raise
+
+    async def commit(self, transaction: str, receipt: str) -> None:
+        """Hand COMMIT to the writer, as `put`; what fails leaves the transaction open."""
+        frame = self.protocol.commit(transaction, headers={"receipt": receipt})
+        try:
+            await self.put(frame)
+        except BaseException:
+            self.protocol.transactions.add(transaction)
+            raise
+
+    async def abort(self, transaction: str) -> None:
+        """Hand ABORT to the writer, as `put`."""
+        await self.put(self.protocol.abort(transaction))
+
     async def aclose(self) -> None:
         """DISCONNECT, wait for its RECEIPT, close. Takes ``close_timeout`` seconds twice at most.
 
@@ -229,7 +251,7 @@ class Connection:
         if key == NOTICES and self._notice is not None:
             self._notice(frame)
         elif (feed := self._feeds.get(key)) is not None:  # else it was unsubscribed meanwhile
-            feed.put(frame)
+            feed.put(frame, self)
             if feed.is_full:
                 with trio.CancelScope() as self._pause:  # until there is room or the connection has ended
                     await feed.room()
@@ -263,7 +285,7 @@ class Connection:
                 now = trio.current_time()
             if (silence := wire.silence(now)) >= allowed:
                 self._end(ConnectionLost(f"no heart-beat for {silence:.1f} seconds"))
-                await self._transport.aclose(1002, "no heart-beat")
+                await self._transport.abandon(1002, "no heart-beat")
                 return
             due = min(max(wire.last_written + every, now + every / 10), now + allowed - silence)
             await trio.sleep_until(due)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 
 import trio
 
+from trio_stomp.client.received import Arrival, Ledger
 from trio_stomp.stomp.frames import Frame
 
 
@@ -26,12 +28,18 @@ class Feed:
         self.destination = destination
         self.headers = headers
         self.is_confirmed = False
+        self._ledger = Ledger(is_cumulative=self.ack == "client")
         self._limit: float = limit
         self._count = 0
         self._failure: Exception | None = None
         # Without a bound, because what was read is kept even if the connection ends before there is room.
-        self._send, self._receive = trio.open_memory_channel[Frame](math.inf)
+        self._send, self._receive = trio.open_memory_channel[Arrival](math.inf)
         self._room = trio.Event()
+
+    @property
+    def ack(self) -> str:
+        """The ack mode that is asked for."""
+        return self.headers.get("ack", "auto")
 
     @property
     def size(self) -> int:
@@ -43,9 +51,9 @@ class Feed:
         """Whether no more should be read for now."""
         return self._count > self._limit
 
-    def put(self, frame: Frame) -> None:
-        """A message has arrived."""
-        self._send.send_nowait(frame)
+    def put(self, frame: Frame, origin: object) -> None:
+        """A message has arrived, on the connection ``origin``."""
+        self._send.send_nowait(self._ledger.enter(frame, origin))
         self._count += 1
 
     async def room(self) -> None:
@@ -54,7 +62,7 @@ class Feed:
             self._room = trio.Event()
             await self._room.wait()
 
-    async def get(self) -> Frame:
+    async def get(self) -> Arrival:
         """The next message.
 
         Raises:
@@ -62,7 +70,7 @@ class Feed:
             Exception: what ended it, once all that had arrived is read.
         """
         try:
-            frame = await self._receive.receive()
+            arrival = await self._receive.receive()
         except trio.ClosedResourceError:
             raise StopAsyncIteration from None
         except trio.EndOfChannel:
@@ -71,7 +79,20 @@ class Feed:
             raise self._failure from self._failure.__cause__
         self._count -= 1
         self._room.set()
-        return frame
+        return arrival
+
+    def lost(self) -> None:
+        """The connection is lost: what nobody has read and acknowledged the server gives out again.
+
+        Kept, it would be had twice, and could not be acknowledged the first time. With ack mode "auto" it is
+        kept: the server has done with it.
+        """
+        if self.ack == "auto":
+            return
+        with contextlib.suppress(trio.WouldBlock):
+            while True:
+                self._receive.receive_nowait()
+                self._count -= 1
 
     def end(self, failure: Exception) -> None:
         """Nothing more will arrive, and this is why; what has arrived can still be read."""

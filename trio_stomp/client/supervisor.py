@@ -88,6 +88,11 @@ class Supervisor:
         self._room = WaitingRoom(config)
 
     @property
+    def comes_back(self) -> bool:
+        """Whether a lost connection is followed by another."""
+        return self._reconnect is not None
+
+    @property
     def is_connected(self) -> bool:
         """Whether what is sent now goes out now."""
         return self._is_ready and self.connection is not None and self.connection.failure is None
@@ -190,14 +195,31 @@ class Supervisor:
                 await write(connection, receipt)
 
             connection = await self.put(write_asking, size)
-            try:
-                await connection.wait_receipt(receipt)
-            except TrioStompError as error:
-                if self._reconnect is None or connection.failure is None:
-                    raise
-                if isinstance(error, ServerError) and _is_about(error, receipt):
-                    raise
-                return error
+            return await self._wait_receipt(connection, receipt)
+
+    async def confirm(self, connection: Connection, receipt: str) -> None:
+        """Wait for the RECEIPT that answers ``receipt``, one that this connection expects.
+
+        Raises:
+            ConnectionLost: the connection ended before: it is not known whether the frame was acted upon.
+            TrioStompError: as `ask`.
+        """
+        try:
+            lost = await self._wait_receipt(connection, receipt)
+        except ConnectionLost as error:
+            lost = error
+        if lost is not None:
+            raise not_known(lost) from lost
+
+    async def _wait_receipt(self, connection: Connection, receipt: str) -> TrioStompError | None:
+        try:
+            await connection.wait_receipt(receipt)
+        except TrioStompError as error:
+            if self._reconnect is None or connection.failure is None:
+                raise
+            if isinstance(error, ServerError) and _is_about(error, receipt):
+                raise
+            return error
         return None
 
     async def subscribe(self, feed: Feed) -> None:
@@ -285,7 +307,9 @@ class Supervisor:
     def _lost(self, connection: Connection, error: TrioStompError, lived: float) -> None:
         now = trio.current_time()
         self._since, self._attempt = now, 1
-        self._tell(Disconnected(_code(error), _words(error)))
+        self._tell(Disconnected(code_of(error), _words(error)))
+        for feed in self.feeds.values():
+            feed.lost()
         if self._reconnect is None:
             self._finish(error)
             return
@@ -362,7 +386,7 @@ class Supervisor:
         last = None if self.connection is None else self.connection.failure
         if self._reconnect is None and last is not None:
             return last
-        error = ConnectionLost(f"not connected, nothing was sent: {_words(last)}", code=_code(last))
+        error = ConnectionLost(f"not connected, nothing was sent: {_words(last)}", code=code_of(last))
         error.__cause__ = last
         return error
 
@@ -376,7 +400,14 @@ def _is_about(error: ServerError, receipt: str) -> bool:
     return error.frame.headers.get("receipt-id", receipt) == receipt
 
 
-def _code(error: Exception | None) -> int:
+def not_known(lost: TrioStompError) -> ConnectionLost:
+    """What is raised when a connection that was lost owes a RECEIPT."""
+    text = f"the connection was lost before the RECEIPT, whether it was done is not known: {lost}"
+    return ConnectionLost(text, code=code_of(lost))
+
+
+def code_of(error: Exception | None) -> int:
+    """The WebSocket close code of what ended a connection; 1006 when there was none."""
     if isinstance(error, RemoteProtocolError):
         return error.close_code
     return int(error.code) if isinstance(error, ConnectionLost) else 1006

@@ -14,6 +14,7 @@ import trio
 
 from trio_stomp.config import AcceptConfig
 from trio_stomp.metrics import Metrics
+from trio_stomp.server.remote import address_of
 from trio_stomp.transport.http import HttpError
 
 _IPV6_HOST = 64
@@ -43,7 +44,7 @@ class Admission:
         return HttpError(503, reason, [("Retry-After", str(1 + int(self._chance() * 5)))])
 
     def enter(self, remote: str) -> None:
-        """Let one in, until it is said to `leave`; ``remote`` is its address and port.
+        """Let one in, until it is said to `leave`; ``remote`` is its address, with or without port.
 
         Raises:
             HttpError: 503: a limit is reached; it is counted.
@@ -86,13 +87,8 @@ class Admission:
 
 
 def _address(remote: str) -> str | None:
-    """The host of ``host:port`` or ``[host]:port``, of IPv6 its network; None for what has no address."""
-    try:
-        address = ipaddress.ip_address(remote.rpartition(":")[0].strip("[]"))
-    except ValueError:
-        return None
+    """What counts as one address, of IPv6 its network; None for what has no address."""
+    address = address_of(remote)
     if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped is not None:
-            return str(address.ipv4_mapped)
         return str(ipaddress.IPv6Network((address, _IPV6_HOST), strict=False))
-    return str(address)
+    return None if address is None else str(address)

@@ -22,7 +22,7 @@ from trio_stomp.messages.message import User
 from trio_stomp.metrics import Metrics
 from trio_stomp.server.dispatch import Dispatcher
 from trio_stomp.server.heartbeat import HeartBeats
-from trio_stomp.server.statistics import LoopLag, ServerStatistics, process_statistics
+from trio_stomp.server.statistics import LoopLag, ServerStatistics, living_tasks, process_statistics
 from trio_stomp.stomp.frames import Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat
 from trio_stomp.version import __version__
@@ -52,11 +52,16 @@ class Core:
         }
         self.server_name = f"trio-stomp/{__version__}"
         stomp = config.stomp
-        self.limits = Limits(header_line=stomp.header_line, headers=stomp.headers, body=stomp.body)
-        self.limits_before = Limits(
-            header_line=stomp.header_line, headers=stomp.headers, body=stomp.body_before_connected
+        self.limits = Limits(
+            header_line=stomp.header_line,
+            headers=stomp.headers,
+            head=max(stomp.head, stomp.header_line),
+            body=stomp.body,
         )
-        self.message_bytes_before = stomp.body_before_connected + stomp.header_line
+        self.limits_before = attrs.evolve(self.limits, body=stomp.body_before_connected)
+        self.message_bytes_before = min(
+            stomp.body_before_connected + self.limits.head, config.websocket.message
+        )
         """Bytes of a WebSocket message in pieces before CONNECTED: about one frame."""
         self.heart_beat = HeartBeat(stomp.heart_beat_send, stomp.heart_beat_receive)
         self.dispatcher = Dispatcher(self.app, self.broker, self.pools, self.metrics, config)
@@ -85,6 +90,7 @@ class Core:
             pools={name: pool.statistics() for name, pool in self.pools.items()},
             loop_lag=self.loop_lag.histogram.statistics(),
             process=process_statistics(),
+            tasks=living_tasks(),
         )
 
     def reconfigure(self, config: ServerConfig) -> Sequence[str]:

@@ -223,7 +223,8 @@ class Dispatcher:
             session.send_receipt(frame)
 
     def _begin(self, session: SessionTask, frame: Frame) -> None:
-        session.transactions[frame.headers["transaction"]] = Transaction(self._config.stomp)
+        opened = session.transactions
+        opened[frame.headers["transaction"]] = Transaction(self._config.stomp, opened)
         session.send_receipt(frame)
 
     def _commit(self, session: SessionTask, frame: Frame) -> None:

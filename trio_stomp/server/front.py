@@ -1,8 +1,9 @@
-"""The front door of one connection: its HTTP head, then an answer or a WebSocket session.
+"""The front door of one connection: who it is, its HTTP head, then an answer or a session.
 
 Rule 1: whatever a connection does, it ends with the connection: unexpected exceptions are
 logged once, counted, and contained (DESIGN rule 6).
-Rule 2: HTTP is answered in every state; only upgrades are refused while draining.
+Rule 2: HTTP is answered in every state; only upgrades are refused while draining, and over
+TCP, where there is no HTTP, everybody is, with an ERROR.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -19,8 +21,10 @@ import trio
 from trio_stomp.server.admission import Admission
 from trio_stomp.server.core import Core
 from trio_stomp.server.lifecycle import Lifecycle, State
+from trio_stomp.server.remote import Trust, read_proxy_header
 from trio_stomp.server.session import Origin, SessionTask
 from trio_stomp.server.statistics import page
+from trio_stomp.stomp.frames import Frame, Version, encode
 from trio_stomp.transport.http import (
     HttpError,
     RequestHead,
@@ -32,7 +36,10 @@ from trio_stomp.transport.http import (
     resolve_static,
     response,
 )
+from trio_stomp.transport.interface import Transport
+from trio_stomp.transport.proxy import ProxyHeaderError
 from trio_stomp.transport.stream import WireStream
+from trio_stomp.transport.tcp import open_tcp
 from trio_stomp.transport.websocket import accept_websocket
 
 logger = logging.getLogger("trio_stomp.server")
@@ -41,12 +48,15 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @attrs.frozen
-class Upgrade:
-    """A WebSocket handshake that has been checked."""
+class _Opening:
+    """One who is let in: where from, and what makes the connection of it."""
 
-    head: bytes
-    rest: bytes
     origin: Origin
+    open: Callable[[trio.Nursery], Awaitable[Transport]]
+
+
+_Door = Callable[[trio.abc.Stream, WireStream, str], Awaitable[_Opening | None]]
+"""Judges a connection with its peer's address; None once something else was answered."""
 
 
 class FrontDoor:
@@ -56,34 +66,39 @@ class FrontDoor:
         self._core = core
         self._lifecycle = lifecycle
         self._admission = Admission(core.config.accept, core.metrics)
+        self._trust = Trust(core.config.proxy)
 
     async def serve(self, stream: trio.abc.Stream, remote: str) -> None:
-        """Serve one connection until it ends; raises nothing but Cancelled.
+        """Serve one connection that speaks HTTP until it ends; raises nothing but Cancelled.
 
         Cancelling closes it at once.
         """
+        await self._serve(stream, remote, self._by_http)
+
+    async def serve_tcp(self, stream: trio.abc.Stream, remote: str) -> None:
+        """As `serve`, for one that speaks STOMP from its first byte."""
+        await self._serve(stream, remote, self._by_tcp)
+
+    async def _serve(self, stream: trio.abc.Stream, remote: str, door: _Door) -> None:
         core = self._core
-        is_in = False
+        admitted: str | None = None
         core.metrics.connections_opened += 1
         wire = WireStream(stream, write_timeout=core.config.outbox.write_timeout, metrics=core.metrics)
         self._lifecycle.arrive()
         is_arriving = True
         try:
-            upgrade = await self._receive(wire, remote)
-            if upgrade is not None:
-                is_in = True
+            found = await self._find_remote(stream, remote)
+            if found is None:
+                return
+            remote = found
+            opening = await door(stream, wire, remote)
+            if opening is not None:
+                remote = admitted = opening.origin.remote
                 async with trio.open_nursery() as nursery:
-                    transport = await accept_websocket(
-                        nursery,
-                        wire,
-                        head=upgrade.head,
-                        rest=upgrade.rest,
-                        subprotocol=upgrade.origin.subprotocol,
-                        config=core.config.websocket,
-                    )
+                    transport = await opening.open(nursery)
                     transport.limit_messages(core.message_bytes_before)
-                    session = SessionTask(core, transport, upgrade.origin, nursery)
-                    del upgrade, transport  # not kept for as long as the session lasts
+                    session = SessionTask(core, transport, opening.origin, nursery)
+                    del opening, transport  # not kept for as long as the session lasts
                     self._lifecycle.add(session)
                     self._lifecycle.arrived()
                     is_arriving = False
@@ -100,13 +115,69 @@ class FrontDoor:
         finally:
             if is_arriving:
                 self._lifecycle.arrived()
-            if is_in:
-                self._admission.leave(remote)
+            if admitted is not None:
+                self._admission.leave(admitted)
             core.metrics.connections_closed += 1
             with trio.CancelScope(shield=True):
                 await wire.abort()
 
-    async def _receive(self, wire: WireStream, remote: str) -> Upgrade | None:
+    async def _find_remote(self, stream: trio.abc.Stream, remote: str) -> str | None:
+        """The peer's address, by its PROXY header where one is due; None: it is not to be served."""
+        core = self._core
+        if not core.config.proxy.protocol:
+            return remote
+        timeout = core.config.http.head_timeout
+        if not self._trust.covers(remote):
+            reason, text = "untrusted", "no trusted proxy"
+        else:
+            below = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+            reason, text = "late", f"no PROXY header within {timeout:g} seconds"
+            with trio.move_on_after(timeout) as reading:
+                try:
+                    header = await read_proxy_header(below, limit_bytes=core.config.proxy.header_bytes)
+                    return None if header is None else header.source or remote
+                except ProxyHeaderError as error:
+                    reason, text = "malformed", str(error)
+                    if error.limit is not None:
+                        core.metrics.limit(error.limit)
+            if reading.cancelled_caught:
+                core.metrics.limit("http.head_timeout")
+        core.metrics.proxy_refused[reason] += 1
+        logger.info("connection from %s closed: %s", remote, text)
+        return None
+
+    async def _by_tcp(self, stream: trio.abc.Stream, wire: WireStream, remote: str) -> _Opening | None:
+        """Shake hands where there is TLS; one who may go ahead, or None once an ERROR was sent."""
+        core, timeout = self._core, self._core.config.http.head_timeout
+        if isinstance(stream, trio.SSLStream):
+            with trio.move_on_after(timeout) as shaking:
+                await stream.do_handshake()
+            if shaking.cancelled_caught:
+                core.metrics.limit("http.head_timeout")
+                return None
+        try:
+            self._let_in(remote)
+        except HttpError as refusal:
+            core.metrics.tcp_refused += 1
+            headers = {name.lower(): value for name, value in refusal.headers}
+            error = Frame("ERROR", {"message": refusal.reason, **headers})
+            await wire.send_all(encode(error, Version.V1_0))
+            await wire.aclose_gently(core.config.websocket.close_timeout)
+            return None
+        origin = Origin("", "", {}, remote, None)
+        return _Opening(origin, partial(open_tcp, wire=wire, config=core.config.websocket))
+
+    def _let_in(self, remote: str) -> None:
+        """Count one in, until `Admission.leave`.
+
+        Raises:
+            HttpError: 503: the server is full, or not open.
+        """
+        if not self._lifecycle.is_open:
+            raise self._admission.refusal(f"the server is {self._lifecycle.state.value}")
+        self._admission.enter(remote)
+
+    async def _by_http(self, stream: trio.abc.Stream, wire: WireStream, remote: str) -> _Opening | None:
         """Read the head; an upgrade that may go ahead, or None once something else was answered."""
         core, http = self._core, self._core.config.http
         head: RequestHead | None = None
@@ -133,15 +204,24 @@ class FrontDoor:
         try:
             check_upgrade(head)
             check_origin(head, core.config.origins)
-            if not self._lifecycle.is_open:
-                raise self._admission.refusal(f"the server is {self._lifecycle.state.value}")
-            self._admission.enter(remote)
+            remote = self._trust.forwarded(remote, head.values("x-forwarded-for"))
+            self._let_in(remote)
         except HttpError as error:
             core.metrics.handshakes_refused[str(error.status)] += 1
             await self._answer(wire, error.status, error.response())
             return None
         origin = Origin(head.path, head.query, head.as_dict(), remote, choose_subprotocol(head))
-        return Upgrade(head.raw, head.rest, origin)
+        return _Opening(
+            origin,
+            partial(
+                accept_websocket,
+                wire=wire,
+                head=head.raw,
+                rest=head.rest,
+                subprotocol=origin.subprotocol,
+                config=core.config.websocket,
+            ),
+        )
 
     def _drain(self, head: RequestHead, token: str) -> tuple[int, bytes]:
         """What ``/drain`` answers: how far it is; POST starts it."""

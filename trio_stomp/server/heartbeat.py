@@ -21,13 +21,11 @@ Check = Callable[[float], float]
 """Given the time, do what is due and return when to look again."""
 
 
-@attrs.define(order=True)
+@attrs.define(eq=False)
 class Watch:
-    """One deadline that moves on until it is cancelled."""
+    """A deadline that moves on until it is cancelled."""
 
-    deadline: float
-    _turn: int
-    _check: Check | None = attrs.field(order=False)
+    _check: Check | None
 
     def cancel(self) -> None:
         """Never look again; lets go of the session at once."""
@@ -38,7 +36,9 @@ class HeartBeats:
     """Deadlines of many sessions; `run` is the one task that looks at them."""
 
     def __init__(self) -> None:
-        self._heap: list[Watch] = []
+        # Tuples are compared without a call of Python's: with an order of our own class 10,000 sessions
+        # had half of their heart-beats' CPU in comparisons. The number decides between equal deadlines.
+        self._heap: list[tuple[float, int, Watch]] = []
         self._turns = itertools.count()
         self._wake = trio.Event()
 
@@ -47,9 +47,9 @@ class HeartBeats:
 
         ``check`` must neither wait nor raise.
         """
-        watch = Watch(deadline, next(self._turns), check)
-        heapq.heappush(self._heap, watch)
-        if self._heap[0] is watch:
+        watch = Watch(check)
+        heapq.heappush(self._heap, (deadline, next(self._turns), watch))
+        if self._heap[0][2] is watch:
             self._wake.set()
         return watch
 
@@ -57,15 +57,17 @@ class HeartBeats:
         """Look at each deadline when it comes; never returns unless cancelled."""
         while True:
             now = trio.current_time()
-            while self._heap and self._heap[0].deadline <= now:
-                watch = heapq.heappop(self._heap)
-                if watch._check is not None:
-                    watch.deadline = max(watch._check(now), now + _SHORTEST)
-                    heapq.heappush(self._heap, watch)
-            while self._heap and self._heap[0]._check is None:
+            while self._heap and self._heap[0][0] <= now:
+                _, turn, watch = self._heap[0]
+                if watch._check is None:
+                    heapq.heappop(self._heap)
+                else:
+                    again = max(watch._check(now), now + _SHORTEST)
+                    heapq.heapreplace(self._heap, (again, turn, watch))
+            while self._heap and self._heap[0][2]._check is None:
                 heapq.heappop(self._heap)
             self._wake = trio.Event()
-            until = self._heap[0].deadline if self._heap else float("inf")
+            until = self._heap[0][0] if self._heap else float("inf")
             with trio.CancelScope(deadline=until):
                 await self._wake.wait()
 

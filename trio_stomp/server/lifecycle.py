@@ -51,8 +51,8 @@ class Lifecycle:
         is_open: whether new sessions are welcome: when ready, and for the first ``delay`` of a drain.
         was_cut: whether a drain's deadline cut sessions off.
         drain_requested: set by whoever wants a drain and does not wait for it.
-        before_closing: awaited at the end of the delay, before new sessions are refused: a listening socket
-            that others share is emptied and closed there.
+        before_closing: awaited in turn at the end of the delay, before new sessions are refused: listening
+            sockets that others share are emptied and closed there.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Lifecycle:
         self.is_open = False
         self.was_cut = False
         self.drain_requested = trio.Event()
-        self.before_closing: Callable[[], Awaitable[None]] | None = None
+        self.before_closing: list[Callable[[], Awaitable[None]]] = []
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -128,8 +128,9 @@ class Lifecycle:
         self.move_to(State.DRAINING)
         with trio.move_on_after(config.deadline):
             await trio.sleep(config.delay)
-            if self.before_closing is not None:
-                await self.before_closing()
+            for hand_over in self.before_closing:
+                await hand_over()
+            if self.before_closing:
                 while self._arriving:  # accepted from the shared socket: nobody else can serve them any more
                     self._none_arrives = trio.Event()
                     await self._none_arrives.wait()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import trio
 
@@ -17,12 +17,16 @@ from trio_stomp.server.front import FrontDoor
 from trio_stomp.server.lifecycle import Lifecycle, State
 from trio_stomp.server.listeners import (
     Listener,
+    PatientListener,
     accepted_all,
     close_at_once,
     host_of,
     open_listeners,
+    open_tcp_listeners,
+    tcp_url_of,
     url_of,
 )
+from trio_stomp.server.remote import peer_of
 from trio_stomp.server.statistics import ServerStatistics, report
 
 logger = logging.getLogger("trio_stomp.server")
@@ -37,7 +41,10 @@ class Server:
         self._front = FrontDoor(core, lifecycle)
         self.listeners: Sequence[Listener] = ()
         """What it listens on; empty for a server without sockets."""
+        self.tcp_listeners: Sequence[Listener] = ()
+        """What it listens on for STOMP over TCP."""
         self._url: str | None = None
+        self._tcp_url: str | None = None
 
     @property
     def config(self) -> ServerConfig:
@@ -70,6 +77,11 @@ class Server:
             raise RuntimeError("this server does not listen on a socket")
         return self._url
 
+    @property
+    def tcp_url(self) -> str | None:
+        """Where it speaks STOMP over TCP, as ``stomp://127.0.0.1:61613`` (TLS: ``stomp+ssl://``); or None."""
+        return self._tcp_url
+
     def statistics(self) -> ServerStatistics:
         """A snapshot that later traffic does not change."""
         return self._core.statistics(self.state.value, len(self._lifecycle))
@@ -94,11 +106,30 @@ class Server:
         """
         self.listeners = listeners
         self._url = url_of(listeners[0], self.config.path)
+        self._accept_from(listeners, self.serve_stream, nursery, is_shared=is_shared)
+
+    def accept_tcp_from(
+        self, listeners: Sequence[Listener], nursery: trio.Nursery, *, is_shared: bool
+    ) -> None:
+        """As `accept_from`, for STOMP over TCP."""
+        self.tcp_listeners = listeners
+        self._tcp_url = tcp_url_of(listeners[0])
+        self._accept_from(listeners, self.serve_tcp_stream, nursery, is_shared=is_shared)
+
+    def _accept_from(
+        self,
+        listeners: Sequence[Listener],
+        serve_one: Callable[[trio.abc.Stream], Awaitable[None]],
+        nursery: trio.Nursery,
+        *,
+        is_shared: bool,
+    ) -> None:
         accepting = trio.CancelScope()
 
         async def accept() -> None:
-            with accepting:  # trio's loop goes on after EMFILE and its like
-                await trio.serve_listeners(self.serve_stream, list(listeners), handler_nursery=nursery)
+            patient = [PatientListener(listener, self._core.metrics) for listener in listeners]
+            with accepting:
+                await trio.serve_listeners(serve_one, patient, handler_nursery=nursery)
 
         async def hand_over() -> None:
             await accepted_all(listeners)
@@ -108,14 +139,18 @@ class Server:
 
         nursery.start_soon(accept)
         if is_shared:
-            self._lifecycle.before_closing = hand_over
+            self._lifecycle.before_closing.append(hand_over)
 
     async def serve_stream(self, stream: trio.abc.Stream, remote: str = "") -> None:
         """Serve one connection until it ends, over any stream; raises nothing but Cancelled.
 
         ``remote`` is what logs and handlers see as the peer's address; by default the socket's.
         """
-        await self._front.serve(stream, remote or _peer_of(stream))
+        await self._front.serve(stream, remote or peer_of(stream))
+
+    async def serve_tcp_stream(self, stream: trio.abc.Stream, remote: str = "") -> None:
+        """As `serve_stream`, for one that speaks STOMP from its first byte, without HTTP and WebSocket."""
+        await self._front.serve_tcp(stream, remote or peer_of(stream))
 
     async def drain(
         self, *, delay: float | None = None, window: float | None = None, deadline: float | None = None
@@ -178,6 +213,7 @@ async def serve(
     config: ServerConfig | None = None,
     *,
     listeners: Sequence[Listener] | None = None,
+    tcp_listeners: Sequence[Listener] | None = None,
     ssl_context: ssl.SSLContext | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -185,8 +221,9 @@ async def serve(
 
     ``server = await nursery.start(serve, app, config)`` gives the `Server` once it listens.
     Without ``listeners`` it opens ``config.host`` and ``config.port``, or takes ``config.fd``, with TLS when
-    given an ``ssl_context`` or when the configuration names a certificate. Cancelling closes every
-    connection at once; `Server.drain` is the graceful way.
+    given an ``ssl_context`` or when the configuration names a certificate. The same goes for
+    ``tcp_listeners``, which speak STOMP over TCP, with ``config.tcp_port`` and ``config.tcp_fd``; without
+    these there are none. Cancelling closes every connection at once; `Server.drain` is the graceful way.
 
     Raises:
         HandlerSignatureError: the app's handlers do not hold together.
@@ -199,10 +236,17 @@ async def serve(
             listeners = await open_listeners(config, ssl_context)
         for listener in listeners:
             stack.push_async_callback(listener.aclose)
+        if tcp_listeners is None:
+            tcp_listeners = await open_tcp_listeners(config, ssl_context)
+        for listener in tcp_listeners:
+            stack.push_async_callback(listener.aclose)
         server = await stack.enter_async_context(open_server(app, config))
-        _warn_if_open_to_all(app, listeners)
+        _warn_if_open_to_all(app, [*listeners, *tcp_listeners])
         async with trio.open_nursery() as nursery:
             server.accept_from(listeners, nursery, is_shared=config.fd is not None or config.reuse_port)
+            if tcp_listeners:
+                is_shared = config.tcp_fd is not None or config.reuse_port
+                server.accept_tcp_from(tcp_listeners, nursery, is_shared=is_shared)
             task_status.started(server)
             await server.wait_stopped()
             nursery.cancel_scope.cancel()
@@ -213,14 +257,3 @@ def _warn_if_open_to_all(app: StompApp | None, listeners: Sequence[Listener]) ->
         host, is_loopback = host_of(listener)
         if not is_loopback and (app is None or not app.authenticates):
             logger.warning("listening on %s without on_connect: whoever reaches it may connect", host)
-
-
-def _peer_of(stream: trio.abc.Stream) -> str:
-    plain = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
-    if not isinstance(plain, trio.SocketStream):
-        return "memory"
-    try:
-        host, port = plain.socket.getpeername()[:2]
-    except (OSError, ValueError):
-        return "gone"
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -24,11 +24,12 @@ from trio_stomp.channels.outbox import Outbox
 from trio_stomp.errors import ConnectRefused, RemoteProtocolError, TrioStompError
 from trio_stomp.messages.message import User
 from trio_stomp.server.heartbeat import Watch
+from trio_stomp.server.progress import Progress
 from trio_stomp.server.transaction import Transaction
 from trio_stomp.stomp.frames import HEART_BEAT, Frame
 from trio_stomp.stomp.protocol import ServerProtocol
 from trio_stomp.transport.flag import Flag
-from trio_stomp.transport.websocket import WebSocketTransport
+from trio_stomp.transport.interface import Transport
 
 if TYPE_CHECKING:
     from trio_stomp.server.core import Core
@@ -80,13 +81,16 @@ class SessionTask:
         "_all_done",
         "_core",
         "_ending",
+        "_frame_progress",
         "_is_connected",
         "_is_waiting",
+        "_message_progress",
         "_origin",
         "_running",
         "_scope",
         "_streams",
         "_transport",
+        "_turns",
         "_watches",
         "_writer_done",
         "id",
@@ -98,9 +102,7 @@ class SessionTask:
         "transactions",
     )
 
-    def __init__(
-        self, core: Core, transport: WebSocketTransport, origin: Origin, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, core: Core, transport: Transport, origin: Origin, nursery: trio.Nursery) -> None:
         config = core.config
         self._core = core
         self._transport = transport
@@ -131,6 +133,10 @@ class SessionTask:
         self._ending: _Ending | None = None
         self._is_connected = False
         self._is_waiting = False
+        self._turns = 1
+        timeout, rate = config.stomp.frame_timeout, config.stomp.frame_rate
+        self._frame_progress = Progress(timeout=timeout, rate=rate)
+        self._message_progress = Progress(timeout=timeout, rate=rate)
         self._running = 0
         self._all_done: trio.Event | None = None
         self._streams: dict[str, trio.CancelScope] = {}
@@ -243,6 +249,9 @@ class SessionTask:
             self.nursery.cancel_scope.cancel()
         if ending.error is not None:
             self._say_error(ending.error)
+        elif ending.code != 1000 and not self._transport.has_close_codes:
+            said = self.protocol.error(ending.reason or "the server closes this session")
+            core.broker.put(Reply(self.subscriber, self._wire(said)))
         return ending
 
     async def _connect(self) -> bool:
@@ -318,6 +327,8 @@ class SessionTask:
         if beat.receive:
             allowed = beat.receive * core.config.stomp.heart_beat_tolerance
             self._watches.append(core.heart_beats.watch(trio.current_time() + allowed, self._listen))
+        soon = trio.current_time() + core.config.stomp.frame_timeout / 2
+        self._watches.append(core.heart_beats.watch(soon, self._look_for_drips))
 
     async def _serve(self) -> None:
         """See through frame after frame until there are no more."""
@@ -326,7 +337,9 @@ class SessionTask:
         broker = self._core.broker
         try:
             while True:
+                has_moved = False
                 while (frame := next_frame()) is not None:
+                    has_moved = True
                     metrics.frames_in += 1
                     if broker.inbox.is_full:
                         await broker.room()
@@ -335,6 +348,8 @@ class SessionTask:
                         await todo
                 if protocol.is_closed:  # DISCONNECT
                     return
+                if has_moved:
+                    self._turns += 1  # what is under way now is another frame
                 self._is_waiting = True
                 chunks = await transport.receive()
                 self._is_waiting = False
@@ -444,6 +459,26 @@ class SessionTask:
         self._core.metrics.limit("stomp.heart_beat_tolerance")
         self.fail(RemoteProtocolError(f"no heart-beat for {silence:.1f} seconds", close_code=1002))
         return now + allowed
+
+    def _look_for_drips(self, now: float) -> float:
+        """Give up a frame that has begun and does not come to its end, though its bytes are signs of life."""
+        stomp, read = self._core.config.stomp, self._transport.wire.bytes_read
+        is_waiting = self._is_waiting  # else it is we who take the time
+        frame = self._turns if is_waiting and self.protocol.is_within else 0
+        message = self._transport.begun if is_waiting else 0
+        due = min(
+            self._frame_progress.deadline(frame, now, read),
+            self._message_progress.deadline(message, now, read),
+        )
+        if now >= due:
+            self._core.metrics.limit("stomp.frame_timeout")
+            text = (
+                f"a frame has not come to its end: it has {stomp.frame_timeout:g} seconds, "
+                f"and one more for each {stomp.frame_rate} bytes"
+            )
+            self.fail(RemoteProtocolError(text, close_code=1008))
+            due = now + stomp.frame_timeout
+        return min(due, now + stomp.frame_timeout / 2)
 
     def _wire(self, frame: bytes) -> bytes:
         return self._transport.frame_head(len(frame), True) + frame

@@ -51,6 +51,7 @@ class ServerStatistics:
         pools: by name.
         loop_lag: by how many seconds the event loop ran a task late (``statistics.lag_interval``).
         process: what the process used; another server in the same process sees the same.
+        tasks: those that live in this trio run, of whatever else it does too; 0 when asked outside it.
     """
 
     state: str
@@ -59,11 +60,17 @@ class ServerStatistics:
     pools: Mapping[str, PoolStatistics]
     loop_lag: HistogramStatistics
     process: ProcessStatistics
+    tasks: int
 
 
 def process_statistics() -> ProcessStatistics:
     """Return what this process has used so far."""
     return ProcessStatistics(cpu_seconds=time.process_time(), resident_bytes=_resident_bytes())
+
+
+def living_tasks() -> int:
+    """Return how many tasks live in this trio run; 0 outside one, as in another thread."""
+    return trio.lowlevel.current_statistics().tasks_living if trio.lowlevel.in_trio_run() else 0
 
 
 def _resident_bytes() -> int:
@@ -137,6 +144,8 @@ def page(statistics: ServerStatistics) -> str:
             [((), statistics.loop_lag)],
         )
     )
+    tasks = [((), statistics.tasks)]
+    lines.append(family("trio_stomp_tasks", "gauge", "Tasks that live in the server's trio run.", tasks))
     # The names that Prometheus' own client libraries give to a process's numbers.
     cpu, resident = statistics.process.cpu_seconds, statistics.process.resident_bytes
     lines.append(

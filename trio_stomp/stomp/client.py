@@ -54,6 +54,7 @@ class ClientProtocol:
         self.server: str | None = None
         self.subscriptions: dict[str, str] = {}
         self.transactions: set[str] = set()
+        self._modes: dict[str, str] = {}
 
     @property
     def is_closed(self) -> bool:
@@ -118,6 +119,7 @@ class ClientProtocol:
             raise LocalProtocolError(f"ack {said['ack']!r}, expected one of {expected}")
         frame = self._encode("SUBSCRIBE", {"id": id, "destination": destination}, said)
         self.subscriptions[id] = destination
+        self._modes[id] = said["ack"]
         return frame
 
     def unsubscribe(self, id: str, *, headers: Mapping[str, str] | None = None) -> bytes:
@@ -126,14 +128,14 @@ class ClientProtocol:
         if id not in self.subscriptions:
             raise LocalProtocolError(f"there is no subscription {id!r}")
         frame = self._encode("UNSUBSCRIBE", {"id": id}, headers)
-        del self.subscriptions[id]
+        del self.subscriptions[id], self._modes[id]
         return frame
 
     def ack(self, message: Frame, *, headers: Mapping[str, str] | None = None) -> bytes:
         """ACK of a MESSAGE, by the headers that the version wants.
 
         Raises:
-            LocalProtocolError: the message lacks them: its subscription is not one that acknowledges.
+            LocalProtocolError: the message lacks them, its subscription has ended or acknowledges by itself.
         """
         return self._answer("ACK", message, headers)
 
@@ -258,6 +260,7 @@ class ClientProtocol:
         self._require(State.CONNECTED, command)
         self._check_transaction(headers)
         known = message.headers
+        self._check_mode(command, known.get("subscription"))
         try:
             if self.version is Version.V1_2:
                 own = {"id": known["ack"]}
@@ -277,6 +280,17 @@ class ClientProtocol:
         frame = self._encode(command, {"transaction": transaction}, headers)
         self.transactions.remove(transaction)
         return frame
+
+    def _check_mode(self, command: str, id: str | None) -> None:
+        if id is None:  # which STOMP 1.0 may leave out, and whose absence 1.1 and 1.2 refuse on receipt
+            return
+        if id not in self.subscriptions:
+            raise LocalProtocolError(f"{command} for subscription {id!r}, which there is not any more")
+        if self._modes[id] == "auto":
+            raise LocalProtocolError(
+                f"{command} for subscription {id!r} to {self.subscriptions[id]!r}, which acknowledges by "
+                "itself (ack 'auto'), expected 'client' or 'client-individual'"
+            )
 
     def _check_transaction(self, headers: Mapping[str, str] | None) -> None:
         name = (headers or {}).get("transaction")

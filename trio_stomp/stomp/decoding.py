@@ -87,6 +87,12 @@ class FrameDecoder:
         self._length: int | None = None
         self._error: RemoteProtocolError | None = None
 
+    @property
+    def is_within(self) -> bool:
+        """Whether a frame has begun and not come to its end; to be asked when `next_frame` gave None."""
+        at, end = self._at, len(self._data)
+        return at < end - 1 or (at < end and self._data[at] != _CR)  # a CR: half a line end between frames
+
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes; `next_frame` makes frames of them."""
         at = self._at
@@ -205,17 +211,23 @@ class FrameDecoder:
             # "": a line end between frames, of which only the CR is here.
             if not any(f"{command}{end}".startswith(text) for command in ("", *_COMMANDS)):
                 raise RemoteProtocolError(f"unknown command {_shown(begun)}")
-        elif len(data) - line > self.limits.header_line + 1:  # 1: a CR, whose LF may follow
-            raise self._line_too_long()
+        elif len(data) - line > 1:  # 1: a CR, whose LF may follow; alone it is part of the head's end
+            self._check_size(len(data) - 1)
 
     def _check_line(self, line: bytes) -> None:
         if not self._lines:
             if line.decode("latin-1") not in _COMMANDS:
                 raise RemoteProtocolError(f"unknown command {_shown(line)}")
-        elif len(line) > self.limits.header_line:
-            raise self._line_too_long()
-        elif self._lines > self.limits.headers:
+            return
+        self._check_size(self._line + len(line))
+        if self._lines > self.limits.headers:
             raise self._too_many_headers()
+
+    def _check_size(self, stop: int) -> None:
+        """See whether a header line that reaches to there fits, by itself and with those before it."""
+        line_end, head_end = self._line + self.limits.header_line, self._at + self.limits.head
+        if stop > min(line_end, head_end):  # the one that bytes coming singly would reach first
+            raise self._line_too_long() if line_end <= head_end else self._head_too_big()
 
     def _read_head(self, head: bytes | bytearray) -> None:
         """Make a frame of a complete head, without the blank line that ends it."""
@@ -319,6 +331,11 @@ class FrameDecoder:
             f"a header line of more than {self.limits.header_line} bytes",
             close_code=1009,
             limit="stomp.header_line",
+        )
+
+    def _head_too_big(self) -> RemoteProtocolError:
+        return RemoteProtocolError(
+            f"headers of more than {self.limits.head} bytes together", close_code=1009, limit="stomp.head"
         )
 
     def _too_many_headers(self) -> RemoteProtocolError:

@@ -76,6 +76,8 @@ class Limits:
     """Bytes in a header line."""
     headers: int = 256
     """Header lines."""
+    head: int = 4 * 1024 * 1024
+    """Bytes from the command to the end of the last header line; at least ``header_line``."""
     body: int = 4 * 1024 * 1024
     """Bytes in the body."""
 

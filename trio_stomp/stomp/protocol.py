@@ -200,6 +200,11 @@ class ServerProtocol:
         """Whether nothing more will be given out."""
         return self.state is State.CLOSED
 
+    @property
+    def is_within(self) -> bool:
+        """Whether a frame has begun and not come to its end; to be asked when `next_frame` gave None."""
+        return self._decoder.is_within
+
     def receive_data(self, data: bytes) -> None:
         """Take the next bytes; `next_frame` makes frames of them. After the end they are not kept."""
         if self.state is not State.CLOSED:

@@ -5,11 +5,12 @@ Rule 1: a frame is cut when it is final, masked, text or binary, complete in thi
 first byte to its last.
 Rule 2: for a data message that passes, a `PASSED` marker takes its place in the list before
 its bytes are given out; otherwise messages overtake each other.
-Rule 3: after a Close frame nothing is looked at. Once we are closing, or a limit was broken,
-frame boundaries are followed to the Close, and everything else is dropped.
-Rule 4: what is illegal is not judged here: from the first illegal header on everything passes,
-and the library refuses it. Only what the library does not count is judged: UTF-8 of what was
-cut, a message's bytes, a message's fragments.
+Rule 3: after a Close frame nothing is looked at, nor after an illegal header, behind which no
+frame can be found. Once we are closing, or a limit was broken, frame boundaries are followed to
+the Close, and everything else is dropped.
+Rule 4: headers are judged here, and what the library does not count: UTF-8 of what was cut, a
+message's bytes, a message's fragments, how many control frames come. The library judges UTF-8
+of what passes, and Close frames.
 
 Why: a frame costs 20 us and a checkpoint in trio-websocket 0.12.2, and 1 us here
 (PERFORMANCE.md, step 4).
@@ -18,6 +19,7 @@ Why: a frame costs 20 us and a checkpoint in trio-websocket 0.12.2, and 1 us her
 from __future__ import annotations
 
 import enum
+import math
 
 import attrs
 
@@ -38,7 +40,7 @@ class Passed(enum.Enum):
 
 @attrs.frozen
 class Violation:
-    """The peer broke a limit that the library does not keep; of what follows only a Close counts."""
+    """The peer did what is illegal, or broke a limit; of what follows only a Close counts."""
 
     close_code: int
     reason: str
@@ -57,25 +59,29 @@ class FrameCutter:
             result is the same).
         message_bytes: how many bytes a message that passes may have; may be set later.
         fragments: how many frames a message that passes may have.
+        control_frames: how many pings and pongs may come at once, and in a second.
 
     Attributes:
+        begun: how many messages have begun to pass.
+        controls: how many pings and pongs may still come; see `refill`.
         items: cut messages and markers, in order; whoever takes them empties the list.
         size: bytes of the messages in `items`, and of data that has passed; whoever takes it sets it to 0.
         marks: how many of `items` are not messages.
         passed: what the library is to be given now; whoever takes it empties it.
         close: the peer's Close frame, once it is complete.
-        is_refused: a limit was broken: a `Violation` is the last of `items` for ever.
-        is_broken: it was broken within a message whose marker is in the list already: it stands
-            before the `Violation`, and its message never comes.
+        is_lost: a header was illegal: nothing that follows can be understood, not even a Close.
+        is_refused: there was a violation: a `Violation` is the last of `items` for ever.
+        is_broken: that, or the Close, came within a message whose marker is in the list already: it
+            stands right before the other, and its message never comes.
     """
 
     __slots__ = (
         "_close",
+        "_control_frames",
         "_discards",
         "_dropped",
         "_fragments",
         "_header",
-        "_is_blind",
         "_is_control",
         "_is_cutting",
         "_is_dropping",
@@ -84,8 +90,11 @@ class FrameCutter:
         "_message_size",
         "_open",
         "_sink",
+        "begun",
         "close",
+        "controls",
         "is_broken",
+        "is_lost",
         "is_refused",
         "items",
         "marks",
@@ -94,15 +103,21 @@ class FrameCutter:
         "size",
     )
 
-    def __init__(self, *, is_cutting: bool, message_bytes: int, fragments: int) -> None:
+    def __init__(
+        self, *, is_cutting: bool, message_bytes: int, fragments: int, control_frames: float = math.inf
+    ) -> None:
         self.message_bytes = message_bytes
         self.items: list[Item] = []
         self.size = 0
         self.marks = 0
         self.passed = bytearray()
         self.close = b""
+        self.is_lost = False
         self.is_refused = False
         self.is_broken = False
+        self.begun = 0
+        self.controls = control_frames
+        self._control_frames = control_frames
         self._is_cutting = is_cutting
         self._fragments = fragments
         self._header = b""  # a frame's first bytes, while its header is incomplete
@@ -114,7 +129,6 @@ class FrameCutter:
         self._open = False  # a fragmented message is under way
         self._message_size = self._message_frames = 0
         self._discards = False  # nothing more is looked at
-        self._is_blind = False  # everything passes: the library is to refuse it
         self._is_dropping = False  # only what has begun, and a Close, still pass
 
     def stop(self) -> None:
@@ -124,6 +138,12 @@ class FrameCutter:
         """
         self._is_dropping = True
 
+    def refill(self, seconds: float) -> None:
+        """So much time has passed in which no ping and no pong was fed."""
+        if self.controls < self._control_frames:
+            gained = seconds * self._control_frames
+            self.controls = min(self.controls + gained, self._control_frames)
+
     @property
     def is_within(self) -> bool:
         """Whether the end of a message that passes is still to come."""
@@ -132,9 +152,6 @@ class FrameCutter:
     def feed(self, data: bytes) -> None:
         """Look at one read of the socket; linear in its length."""
         if self._discards:
-            return
-        if self._is_blind:
-            self.passed += data
             return
         if self._header:
             data = self._header + data
@@ -167,7 +184,7 @@ class FrameCutter:
                 is_minimal = True
             head += 4
             if second < 0x80 or not is_minimal:
-                self._give_up(data[at:])
+                self._give_up(data[at : at + 2])
                 return
             if head > end:
                 break
@@ -190,7 +207,7 @@ class FrameCutter:
                 continue
             sink = self._admit(first, length)
             if sink is None:
-                self._give_up(data[at:])
+                self._give_up(data[at : at + 2])
                 return
             self._sink = sink
             self._left = stop - at
@@ -221,8 +238,15 @@ class FrameCutter:
         if self._is_dropping:
             return self._dropped
         if is_control:
+            if self.controls < 1:
+                self.is_broken = self._open
+                text = f"more than {self._control_frames:g} pings and pongs in a second"
+                self._violate(1008, text, "websocket.control_frames")
+                return self._dropped
+            self.controls -= 1
             return self.passed
         if opcode:
+            self.begun += 1
             self._message_size = self._message_frames = 0
         self._message_size += length
         self._message_frames += 1
@@ -241,13 +265,12 @@ class FrameCutter:
             self.marks += 1
         return self.passed
 
-    def _give_up(self, rest: bytes) -> None:
-        """No frame can follow an illegal one: the library is to refuse it, unless we have refused already."""
-        if self.is_refused:
-            self._discards = True
-        else:
-            self._is_blind = True
-            self.passed += rest
+    def _give_up(self, start: bytes) -> None:
+        """``start`` is how an illegal header begins: where the next one is can no longer be told."""
+        self.is_lost = self._discards = True
+        if not self.is_refused:
+            self.is_broken = self._open
+            self._violate(1002, f"frame header {start.hex()}…, not legal there (RFC 6455, section 5)")
 
     def _pass_on(self, piece: bytes) -> None:
         """Give the next bytes of the frame that is passing to where they go."""
@@ -261,6 +284,7 @@ class FrameCutter:
             self._dropped.clear()
         elif self._sink is self._close and not self._left:
             if not self.is_refused:  # else the session looks at nothing more
+                self.is_broken = self._open
                 self.items.append(Passed.CLOSE)
                 self.marks += 1
             self.close = bytes(self._close)

@@ -3,13 +3,15 @@
 Rule 1: the library is given a checked head, then nothing until it has accepted.
 Rule 2: what is cut out of a read goes to the session's inbox before the library gets its share.
 Rule 3: a full inbox stops the reading, but for a little, slowly, in search of pings.
-Rule 4: the peer's Close is given out when all before it has been seen through, under a deadline.
+Rule 4: the peer's Close is given out when all before it has been seen through, under a deadline;
+so long waits, too, what is done about an illegal frame.
 Rule 5: it does not close without a Close frame having gone out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import trio
 from wsproto.frame_protocol import FrameProtocol
@@ -20,6 +22,8 @@ from trio_stomp.transport.cutter import FrameCutter, Item
 from trio_stomp.transport.flag import Flag
 from trio_stomp.transport.stream import WireStream
 
+VIOLATION_CODES: Final = frozenset({1002, 1007})
+"""What the library has closed with when it found something illegal."""
 _OPCODE_CLOSE = 0x88
 _ITEM_BYTES = 48
 """What a message costs besides its bytes (33 of the object, 8 in the list): empty ones are not free."""
@@ -45,6 +49,7 @@ class LibraryStream(trio.abc.Stream):
         "_closed_with",
         "_config",
         "_cutter",
+        "_fed_at",
         "_head",
         "_inbox",
         "_released",
@@ -71,6 +76,7 @@ class LibraryStream(trio.abc.Stream):
         self._head = head
         self._rest = rest
         self._config = config
+        self._fed_at = wire.last_read
         self._released = Flag()
         self._close_sent = False
         self._close_received = False
@@ -106,12 +112,13 @@ class LibraryStream(trio.abc.Stream):
                     cutter.passed.clear()
                     return data
                 if cutter.close:
-                    self._note_end()
-                    with trio.move_on_after(self._config.close_timeout):
-                        await self._released.wait()
+                    await self._see_through()
                     close, cutter.close = cutter.close, b""
                     self._close_received = True
                     return close
+                if cutter.is_lost:
+                    await self._close_after(1002)
+                    return b""
                 size = await self._wait_for_room(max_bytes) if inbox.is_full else max_bytes
                 if cutter.is_refused:  # all but a Close will be dropped: not for as long as a handler runs
                     await self._released.wait()
@@ -122,6 +129,8 @@ class LibraryStream(trio.abc.Stream):
                     inbox.close()
                     self.closed.set()
                     return b""
+                cutter.refill(self._wire.last_read - self._fed_at)
+                self._fed_at = self._wire.last_read
                 cutter.feed(data)
                 self._hand_over()
         except BaseException:
@@ -129,6 +138,12 @@ class LibraryStream(trio.abc.Stream):
             inbox.close()
             self.closed.set()
             raise
+
+    async def _see_through(self) -> None:
+        """Nothing more comes in: wait until what came before has been seen through, under a deadline."""
+        self._note_end()
+        with trio.move_on_after(self._config.close_timeout):
+            await self._released.wait()
 
     async def _wait_for_room(self, max_bytes: int | None) -> int | None:
         """Wait while the session's list is full, and return how much to read then.
@@ -166,7 +181,7 @@ class LibraryStream(trio.abc.Stream):
     def check_waiting(self) -> None:
         """Wake the session if it waits in vain for the library's next message.
 
-        Either a limit was broken within that message, whose violation is the one mark left, or
+        Either there was a violation or a Close within that message, which is the one mark left, or
         the session is to end and the rest of the message has not come.
         """
         cutter = self._cutter
@@ -212,12 +227,21 @@ class LibraryStream(trio.abc.Stream):
         await self._wire.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close, after a Close frame if the library forgot it (bad UTF-8, an illegal frame)."""
-        self._inbox.close()
+        """Close; after bad UTF-8 or a bad Close frame, for which the library sends no Close, with one.
+
+        Bad UTF-8 came within a message: there the session learns of it, and closes itself.
+        """
+        code = self._closed_with()
+        await self._close_after(code if code in VIOLATION_CODES else None)
+
+    async def _close_after(self, code: int | None) -> None:
+        """Close; with a ``code``, for what was illegal, once a Close frame has gone out."""
         try:
-            code = self._closed_with()
-            if code in (1002, 1007):
+            if code is not None:
+                if not self._close_received:
+                    await self._see_through()
                 await self.say_goodbye(code)
+            self._inbox.close()
             if self._close_received:
                 # "After both sending and receiving a Close message … the server MUST close the underlying TCP
                 # connection immediately" (RFC 6455, section 7.1.1): nothing comes behind a peer's Close.

@@ -6,6 +6,7 @@ Rule 2: a write that was cut off midway leaves the stream torn; nothing is ever 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 
@@ -33,6 +34,7 @@ class WireStream(trio.abc.Stream):
 
     Attributes:
         last_read, last_written: `trio.current_time` of the last byte, in seconds.
+        bytes_read: how many have come.
     """
 
     __slots__ = (
@@ -40,16 +42,19 @@ class WireStream(trio.abc.Stream):
         "_is_torn",
         "_lock",
         "_metrics",
+        "_raw",
         "_socket",
         "_stream",
         "_waits_since",
         "_write_timeout",
+        "bytes_read",
         "last_read",
         "last_written",
     )
 
     def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, metrics: Metrics) -> None:
         self._stream = stream
+        self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream  # below TLS
         self._socket = stream.socket if type(stream) is trio.SocketStream else None
         self._lock: trio.StrictFIFOLock | None = None  # made for the first write that has to wait
         self._write_timeout = write_timeout
@@ -58,6 +63,7 @@ class WireStream(trio.abc.Stream):
         self._is_drained = False
         self._waits_since = math.inf
         self.last_read = self.last_written = trio.current_time()
+        self.bytes_read = 0
 
     @property
     def is_torn(self) -> bool:
@@ -92,6 +98,7 @@ class WireStream(trio.abc.Stream):
         finally:
             self._waits_since = math.inf
         self.last_read = trio.current_time()
+        self.bytes_read += len(data)
         self._metrics.bytes_in += len(data)
         return data
 
@@ -151,15 +158,13 @@ class WireStream(trio.abc.Stream):
         last before the peer has read it (RFC 9112, section 9.6). Takes ``timeout`` seconds at
         the most; cancelling closes at once.
         """
+        raw = self._raw
         try:
             with trio.move_on_after(timeout):
-                raw = self._stream
-                if isinstance(raw, trio.SSLStream):
-                    raw = raw.transport_stream
+                await self._wait_for_writers()
+                if isinstance(self._stream, trio.SSLStream):
+                    await _say_closing(self._stream)
                 if isinstance(raw, trio.SocketStream):
-                    if self._lock is not None:  # whoever is writing finishes first
-                        async with self._lock:
-                            pass
                     raw.socket.shutdown(trio.socket.SHUT_WR)  # send_eof() refuses while TLS itself writes
                     is_read = self._waits_since != math.inf  # by a task that will see the end itself
                     dropped = 0
@@ -171,11 +176,17 @@ class WireStream(trio.abc.Stream):
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is gone already, which is what we wanted
         finally:
+            await trio.aclose_forcefully(raw)
             await trio.aclose_forcefully(self._stream)
 
     async def abort(self) -> None:
         """Close without waiting for anything; every reader and writer wakes with an error."""
         await trio.aclose_forcefully(self._stream)
+
+    async def _wait_for_writers(self) -> None:
+        if self._lock is not None:
+            async with self._lock:
+                pass
 
     def _wrote(self, count: int) -> None:
         self._metrics.bytes_out += count
@@ -222,3 +233,12 @@ class WireStream(trio.abc.Stream):
         self._metrics.write_timeouts += 1
         self._metrics.limit("outbox.write_timeout")
         raise trio.BrokenResourceError(f"the peer took nothing for {self._write_timeout:g} seconds")
+
+
+async def _say_closing(stream: trio.SSLStream[trio.abc.Stream]) -> None:
+    """Send TLS's close_notify, without which the end might be anybody's doing, and wait for the peer's.
+
+    A peer that still sends, or one whose bytes another task is reading, goes without.
+    """
+    with contextlib.suppress(trio.BrokenResourceError, trio.BusyResourceError):
+        await stream.unwrap()

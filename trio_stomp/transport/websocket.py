@@ -14,7 +14,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import h11
 import trio
@@ -27,10 +27,13 @@ from trio_stomp.config import WebSocketConfig
 from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolError
 from trio_stomp.metrics import Metrics
 from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
-from trio_stomp.transport.library_stream import LibraryStream
+from trio_stomp.transport.http import response
+from trio_stomp.transport.library_stream import VIOLATION_CODES, LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 _E = TypeVar("_E", bound=BaseException)
+_CLOSE_START = b"\x88"
+"""How a Close frame begins; an HTTP request begins otherwise."""
 _FAREWELL_SECONDS = 1.0
 """What the sending of our Close may take at the very end; a socket that has room takes it at once."""
 
@@ -57,6 +60,7 @@ class WebSocketTransport:
 
     __slots__ = ("_below", "_config", "_cutter", "_inbox", "_items", "_peer_closed", "_websocket", "_wire")
 
+    has_close_codes: ClassVar[bool] = True
     frame_head = staticmethod(frame_head)
 
     def __init__(self, wire: WireStream, head: bytes, rest: bytes, config: WebSocketConfig) -> None:
@@ -64,7 +68,10 @@ class WebSocketTransport:
         self._config = config
         self._inbox: Inbox[Item] = Inbox(config.receive_ahead)
         self._cutter = FrameCutter(
-            is_cutting=config.fast_path, message_bytes=config.message, fragments=config.fragments
+            is_cutting=config.fast_path,
+            message_bytes=config.message,
+            fragments=config.fragments,
+            control_frames=config.control_frames,
         )
         self._below = LibraryStream(wire, self._cutter, self._inbox, head, rest, config)
         self._items: list[Item] = []
@@ -75,6 +82,11 @@ class WebSocketTransport:
     def wire(self) -> WireStream:
         """The stream below: time of the last byte, torn or not."""
         return self._wire
+
+    @property
+    def begun(self) -> int:
+        """The number of the message that has begun and not come to its end; 0 for none."""
+        return self._cutter.begun if self._cutter.is_within else 0
 
     def at_end(self, call: Callable[[], None]) -> None:
         """Have ``call`` called once when nothing more comes in: the peer closed, or is lost."""
@@ -90,7 +102,7 @@ class WebSocketTransport:
         The end is the peer's Close, the loss of the connection or `stop_receiving`.
 
         Raises:
-            RemoteProtocolError: a limit was broken that the WebSocket layer keeps.
+            RemoteProtocolError: what came is illegal (1002, 1007), or broke a limit of this layer.
         """
         items = self._items or await self._inbox.take()
         self._items = []
@@ -118,8 +130,12 @@ class WebSocketTransport:
             self._below.check_waiting()
             try:
                 message = await self._websocket.get_message()
-            except trio_websocket.ConnectionClosed:
-                return []
+            except trio_websocket.ConnectionClosed as error:
+                if error.reason is None or error.reason.code not in VIOLATION_CODES:
+                    return []
+                raise RemoteProtocolError(
+                    f"a WebSocket message: {error.reason.reason}", close_code=error.reason.code
+                ) from None
             finally:
                 self._below.waiting = None
         if message is None:
@@ -171,11 +187,15 @@ class WebSocketTransport:
     async def _accept(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
         # A peer that is gone by now is no news; the library says so with ConnectionClosed.
         with (
-            trio.move_on_after(self._config.close_timeout),
+            trio.move_on_after(self._config.close_timeout) as shaking,
             contextlib.suppress(trio_websocket.ConnectionClosed),
         ):
             await self._shake_hands(nursery, subprotocol)
         if self._websocket is None:  # or the library refused what the front door let through
+            if shaking.cancelled_caught and not self._wire.is_torn:
+                # Nothing was written yet, as when the event loop is late by so much: the peer learns of it.
+                await self._wire.send_all(response(503, "the WebSocket handshake took too long\n"))
+                await self._wire.aclose_gently(self._config.close_timeout)
             raise trio.BrokenResourceError("the WebSocket handshake did not come to its end")
 
     async def _shake_hands(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
@@ -192,8 +212,8 @@ class WebSocketTransport:
 
 async def accept_websocket(
     nursery: trio.Nursery,
-    wire: WireStream,
     *,
+    wire: WireStream,
     head: bytes,
     rest: bytes,
     subprotocol: str | None,
@@ -205,7 +225,8 @@ async def accept_websocket(
     runs in ``nursery`` until the transport is closed or aborted.
 
     Raises:
-        trio.BrokenResourceError: the peer is gone, or took longer than ``close_timeout`` seconds.
+        trio.BrokenResourceError: the peer is gone, or it took longer than ``close_timeout`` seconds; then 503
+            was answered if nothing else was.
     """
     transport = WebSocketTransport(wire, head, rest, config)
     await transport._accept(nursery, subprotocol)
@@ -272,14 +293,27 @@ class ClientTransport:
         """
         with trio.CancelScope(shield=True, deadline=trio.current_time() + self._config.close_timeout):
             try:
-                if self._websocket.closed is None:
+                closed = self._websocket.closed
+                if closed is None:
                     await self._wire.say_goodbye(code, reason)
                     while True:
                         await self._websocket.get_message()
+                elif closed.code in VIOLATION_CODES:  # of which the library says nothing
+                    await self._wire.say_goodbye(closed.code)
             except (trio_websocket.ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._wire.aclose()
             finally:
                 await self._wire.abort()
+
+    async def abandon(self, code: int, reason: str) -> None:
+        """Send our Close if there is room for it within a second, and abort, unanswered. Never fails."""
+        with (
+            trio.CancelScope(shield=True, deadline=trio.current_time() + _FAREWELL_SECONDS),
+            contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
+            await self._wire.say_goodbye(code, reason)
+        with trio.CancelScope(shield=True):
+            await self._wire.abort()
 
 
 @contextlib.asynccontextmanager
@@ -371,9 +405,10 @@ class _ClientStream(WireStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if not self._is_closing:  # nothing follows our Close
+            self._is_closing = bytes(data[:1]) == _CLOSE_START
             await super().send_all(data)
 
-    async def say_goodbye(self, code: int, reason: str) -> None:
+    async def say_goodbye(self, code: int, reason: str = "") -> None:
         """Send our Close; what the library sends after it, as pongs, is dropped."""
         if not self._is_closing:
             self._is_closing = True
