@@ -129,11 +129,11 @@ def _allow_files(connections: int) -> None:
 
 
 def _calm_garbage_collection() -> None:
-    """Have the collector look when so much more is alive than before, not at each shift change of waiting tasks.
+    """Have the collector look when much more is alive than before, not at each change of waiting tasks.
 
-    With Python's 700 some thousand sessions that wait, wake and wait again make it walk through all of them over
-    and over, for nothing: they leave no cycles. Of 10,000 with heart-beats it took half of the CPU, in pauses of
-    a quarter of a second, and of connecting them a third.
+    With Python's 700 it walks through all of some thousand sessions that wait, wake and wait again, over and
+    over, for nothing: they leave no cycles. Of 10,000 with heart-beats that took half of the CPU, in pauses of
+    a quarter of a second, and a third of connecting them.
     """
     gc.freeze()  # modules and the app are here to stay
     gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
