@@ -132,7 +132,7 @@ def _calm_garbage_collection() -> None:
     """Have the collector look when much more is alive than before, not at each change of waiting tasks.
 
     With Python's 700 it walks through all of some thousand sessions that wait, wake and wait again, over and
-    over, for nothing: they leave no cycles. Of 10,000 with heart-beats that took half of the CPU, in pauses of
+    over, for nothing: they leave no cycles. Of 10,000 with heart-beats that took half the CPU, in pauses of
     a quarter of a second, and a third of connecting them.
     """
     gc.freeze()  # modules and the app are here to stay
