@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trio
 
 from trio_stomp import StompApp
 from trio_stomp.cli import main
@@ -162,3 +164,23 @@ def test_settings_that_cannot_be_used_are_told_in_one_line(
     assert text in said
     assert said.count("\n") == 1
     assert "Traceback" not in said
+
+
+def test_serving_has_the_collector_look_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`main` up to the event loop, where it is looked at what the process has become."""
+    before = gc.get_threshold()
+    seen: list[tuple[int, int]] = []
+
+    def run(*_: object) -> int:
+        seen.append((gc.get_threshold()[0], gc.get_freeze_count()))
+        return 0
+
+    monkeypatch.setattr(trio, "run", run)
+    try:
+        assert main(["serve"]) == 0
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+    ((threshold, frozen),) = seen
+    assert threshold > 10_000
+    assert frozen > 10_000

@@ -434,6 +434,39 @@ async def test_too_many_behind_a_window_are_an_overflow(limits: dict[str, int], 
         assert broker._metrics.outbox_overflows == 1
 
 
+async def test_too_much_unacknowledged_in_all_windows_of_a_session_together_is_an_overflow() -> None:
+    who, other = session("s1"), session("s2")
+    seen: list[str] = []
+    who.subscriber.overflowed = seen.append
+    message = publish("/topic/t", b"x" * 300)
+    async with running(session_unacked_bytes=2000) as broker:
+        await do(broker, subscribe(other, "/topic/t"))
+        await do(broker, *(consume(who, "/topic/t", key=str(key), prefetch=2) for key in range(3)))
+        for _ in range(5):  # what is acknowledged does not count, what is given back does not count twice
+            await do(broker, message)
+            first, *others = who.frames()
+            await do(broker, nack(who, first))
+            await do(broker, *(ack(who, frame) for frame in (*who.frames(), *others)))
+        await do(broker, message, message)
+        await do(broker, Unsubscribe(who.subscriber, "0"), message)
+        assert (len(who.frames()), seen) == (6, [])
+        await do(broker, message)
+        assert seen == ["broker.session_unacked_bytes"]
+        assert not broker._settling._held
+        await do(broker, message)
+        assert (broker.subscription_count, len(other.frames())) == (1, 10)
+
+
+async def test_nothing_of_a_topic_counts_any_more_when_all_is_acknowledged_or_its_session_has_ended() -> None:
+    one, two = session("s1"), session("s2")
+    async with running() as broker:
+        await do(broker, consume(one, "/topic/t"), consume(two, "/topic/t", prefetch=1), *jobs(3, "/topic/t"))
+        assert len(broker._settling._held) == 2
+        await do(broker, *(ack(one, frame) for frame in one.frames()))
+        await do(broker, Detach(two.subscriber, 1000))
+        assert not broker._settling._held
+
+
 # Transactions.
 
 

@@ -323,6 +323,11 @@ class BrokerConfig:
         """Four bodies of the largest size; a window of 100 messages of 160 KiB.""",
         low=1,
     )
+    session_unacked_bytes: int = _field(
+        64 * MIB, "bytes", "size of topics' messages that one session has unacknowledged, in all its windows",
+        """Four full windows. A topic waits for nobody: past it the session ends, as a slow client's does.""",
+        low=1, limit=True,
+    )
     queue_messages: int = _field(
         10_000, "count", "messages that one queue holds, unacknowledged ones included",
         """A consumer's restart at 100 a second is bridged for more than a minute. What lies longer belongs

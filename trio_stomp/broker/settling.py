@@ -2,7 +2,8 @@
 
 Rule 1: ACK lets go of a message; NACK, and the end of a subscription, give it back: a queue's to its queue,
 a topic's to the same window, because every subscription has a copy of its own.  Rule 2: what makes room lets
-the next ones in at once.
+the next ones in at once.  Rule 3: topics wait for nobody: a session that leaves too many bytes of theirs, in
+all its windows together, ends.  A queue's count there.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Settling:
         queues: where a queue's messages go back to.
         owned: each session's subscriptions by what it calls them.
         hand: gives a message to one consumer.
-        too_slow: is told of a subscriber for which too many messages wait, and how many.
+        too_slow: is told of a subscriber for which too much waits, and of the limit.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Settling:
         owned: Mapping[Subscriber, Mapping[str, Subscription]],
         *,
         hand: Callable[[Subscription, Parcel], None],
-        too_slow: Callable[[Subscriber, int], None],
+        too_slow: Callable[[Subscriber, str], None],
     ) -> None:
         self._config = config
         self._metrics = metrics
@@ -53,6 +54,8 @@ class Settling:
         self._too_slow = too_slow
         self._named: dict[str, Subscription] = {}
         self._names = itertools.count(1)
+        self._held: dict[Subscriber, int] = {}
+        """Bytes of topics' messages in and behind the windows of each session that has any."""
 
     @property
     def unacked_count(self) -> int:
@@ -82,6 +85,8 @@ class Settling:
             if window is not None:
                 del self._named[window.name]
                 back += [parcel for parcel in window.unacked.values() if parcel.queue is not None]
+                kept = (parcel for parcel in window.held() if parcel.queue is None)
+                self._let_go(subscription.subscriber, kept)
         if back:
             self._metrics.messages_returned += len(back)
             self._queues.give_back(back)
@@ -90,13 +95,23 @@ class Settling:
         """Give a topic's message to one who acknowledges: now, or when there is room in the window."""
         window, parcel = subscription.window, Parcel(delivery, delivery.size)
         assert window is not None
-        if window.is_open and not window.behind:
-            self._hand(subscription, parcel)
+        subscriber = subscription.subscriber
+        held = self._held.get(subscriber, 0) + parcel.size
+        if held > self._config.session_unacked_bytes:
+            self._too_slow(subscriber, "broker.session_unacked_bytes")
             return
-        outbox = subscription.subscriber.outbox
-        is_too_large = window.behind and window.behind_bytes + parcel.size > outbox.max_bytes
-        if is_too_large or len(window.behind) >= outbox.max_messages:
-            self._too_slow(subscription.subscriber, len(window.behind))
+        is_next = window.is_open and not window.behind
+        if not is_next:
+            outbox = subscriber.outbox
+            if len(window.behind) >= outbox.max_messages:
+                self._too_slow(subscriber, "outbox.messages")
+                return
+            if window.behind and window.behind_bytes + parcel.size > outbox.max_bytes:
+                self._too_slow(subscriber, "outbox.bytes")
+                return
+        self._held[subscriber] = held
+        if is_next:
+            self._hand(subscription, parcel)
         else:
             window.hold(parcel)
 
@@ -113,6 +128,8 @@ class Settling:
             self._metrics.messages_acknowledged += len(parcels)
             if is_queued:
                 self._queues.done(parcels)
+            else:
+                self._let_go(subscription.subscriber, parcels)
         else:
             self._metrics.messages_returned += len(parcels)
             if is_queued:
@@ -123,6 +140,14 @@ class Settling:
             self._queues.has_window(subscription)
         while (parcel := window.next_held()) is not None:
             self._hand(subscription, parcel)
+
+    def _let_go(self, subscriber: Subscriber, parcels: Iterable[Parcel]) -> None:
+        """A session does not hold some messages of topics any more."""
+        left = self._held.get(subscriber, 0) - sum(parcel.size for parcel in parcels)
+        if left:
+            self._held[subscriber] = left
+        else:
+            self._held.pop(subscriber, None)
 
     def find(self, command: Acknowledge) -> tuple[Subscription, Window, str]:
         """The subscription that an ACK or NACK is about, its window, and the message's key in that.

@@ -201,7 +201,8 @@ class SimpleBroker:
             await trio.lowlevel.checkpoint()
         late, self._late = self._late, []
         for subscriber, _, _ in late:
-            self._too_slow(subscriber, len(subscriber.outbox.pending))
+            is_count = len(subscriber.outbox.pending) >= subscriber.outbox.max_messages
+            self._too_slow(subscriber, "outbox.messages" if is_count else "outbox.bytes")
         slow, self._slow = self._slow, {}
         for subscriber, limit in slow.items():
             self._metrics.outbox_overflows += 1
@@ -212,10 +213,9 @@ class SimpleBroker:
                 self._metrics.internal_errors += 1
                 logger.exception("session %s: failed to end after an overflow", subscriber.session_id)
 
-    def _too_slow(self, subscriber: Subscriber, count: int) -> None:
-        """Have a subscriber end, because too much waits for it: ``count`` messages."""
-        is_count = count >= subscriber.outbox.max_messages
-        self._slow.setdefault(subscriber, "outbox.messages" if is_count else "outbox.bytes")
+    def _too_slow(self, subscriber: Subscriber, limit: str) -> None:
+        """Have a subscriber end, because more than a limit waits for it."""
+        self._slow.setdefault(subscriber, limit)
 
     def _publish(self, command: Publish) -> None:
         queue = user_queue(command.destination)

@@ -6,7 +6,9 @@ without an acknowledgement is given back, in its order.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -92,6 +94,10 @@ class Window:
     def is_open(self) -> bool:
         """Whether there is room for one more."""
         return len(self.unacked) < self._prefetch and self._bytes < self._max_bytes
+
+    def held(self) -> Iterator[Parcel]:
+        """All messages in it and behind it, oldest first."""
+        return itertools.chain(self.unacked.values(), self.behind)
 
     def give(self, parcel: Parcel) -> bytes:
         """Note a message as given out; returns the lines that its MESSAGE begins with."""

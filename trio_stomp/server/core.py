@@ -25,6 +25,7 @@ from trio_stomp.server.heartbeat import HeartBeats
 from trio_stomp.server.statistics import LoopLag, ServerStatistics, living_tasks, process_statistics
 from trio_stomp.stomp.frames import Limits, Version
 from trio_stomp.stomp.protocol import HeartBeat
+from trio_stomp.transport.readiness import Readiness
 from trio_stomp.version import __version__
 
 logger = logging.getLogger("trio_stomp.server")
@@ -45,6 +46,7 @@ class Core:
             self.app = app.compile(broker_prefixes=config.broker.prefixes, separator=config.stomp.separator)
         self.broker = SimpleBroker(config.broker, self.metrics, separator=config.stomp.separator)
         self.heart_beats = HeartBeats()
+        self.readiness = Readiness()
         self.loop_lag = LoopLag()
         self.pools: Mapping[str, Pool] = {
             name: Pool(declaration, metrics=self.metrics)

@@ -83,7 +83,8 @@ class FrontDoor:
         core = self._core
         admitted: str | None = None
         core.metrics.connections_opened += 1
-        wire = WireStream(stream, write_timeout=core.config.outbox.write_timeout, metrics=core.metrics)
+        timeout = core.config.outbox.write_timeout
+        wire = WireStream(stream, write_timeout=timeout, metrics=core.metrics, readiness=core.readiness)
         self._lifecycle.arrive()
         is_arriving = True
         try:

@@ -392,9 +392,12 @@ class SessionTask:
 
     def _overflowed(self, limit: str) -> None:
         """Too much waits for it: disconnect, the slow-consumer policy. The broker's task calls this."""
-        text = (
-            f"too slow: more than {self.outbox.max_bytes} bytes or {self.outbox.max_messages} messages waited"
-        )
+        if limit == "broker.session_unacked_bytes":
+            most = self._core.config.broker.session_unacked_bytes
+            text = f"too slow: more than {most} bytes of topics' messages were not acknowledged"
+        else:
+            most_bytes, most_messages = self.outbox.max_bytes, self.outbox.max_messages
+            text = f"too slow: more than {most_bytes} bytes or {most_messages} messages waited"
         self._core.metrics.limit(limit)
         logger.warning("session %s: %s", self.id, text)
         last_words = self._wire(self.protocol.error(text))

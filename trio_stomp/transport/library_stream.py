@@ -122,22 +122,29 @@ class LibraryStream(trio.abc.Stream):
                 size = await self._wait_for_room(max_bytes) if inbox.is_full else max_bytes
                 if cutter.is_refused:  # all but a Close will be dropped: not for as long as a handler runs
                     await self._released.wait()
-                data, self._rest = self._rest, b""
-                data = data or await self._wire.receive_some(size)
-                if not data:
+                if self._rest:
+                    rest, self._rest = self._rest, b""
+                    self._take(rest)
+                elif not await self._wire.pump(self._take, size):
                     self._note_end()
                     inbox.close()
                     self.closed.set()
                     return b""
-                cutter.refill(self._wire.last_read - self._fed_at)
-                self._fed_at = self._wire.last_read
-                cutter.feed(data)
-                self._hand_over()
         except BaseException:
             self._note_end()
             inbox.close()
             self.closed.set()
             raise
+
+    def _take(self, data: bytes) -> bool:
+        """See to one read; whether more may follow before `receive_some` looks again."""
+        cutter = self._cutter
+        cutter.refill(self._wire.last_read - self._fed_at)
+        self._fed_at = self._wire.last_read
+        cutter.feed(data)
+        self._hand_over()
+        is_plain = not (cutter.passed or cutter.close or cutter.is_refused or cutter.is_lost)
+        return is_plain and not self._inbox.is_full
 
     async def _see_through(self) -> None:
         """Nothing more comes in: wait until what came before has been seen through, under a deadline."""

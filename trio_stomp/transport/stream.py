@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+from collections.abc import Callable
 
 import trio
 
 from trio_stomp.metrics import Metrics
+from trio_stomp.transport.readiness import Readable, Readiness
 
 RECEIVE_BYTES = 65536
 """Bytes asked for in one read: 16 times trio-websocket's default, a sixteenth of the task switches."""
@@ -31,6 +33,7 @@ class WireStream(trio.abc.Stream):
     Args:
         stream: a SocketStream, SSLStream or memory stream.
         write_timeout: seconds that a write may go without progress.
+        readiness: tells of a bare socket when there is something to read; None: trio does.
 
     Attributes:
         last_read, last_written: `trio.current_time` of the last byte, in seconds.
@@ -43,6 +46,7 @@ class WireStream(trio.abc.Stream):
         "_lock",
         "_metrics",
         "_raw",
+        "_readable",
         "_socket",
         "_stream",
         "_waits_since",
@@ -52,10 +56,20 @@ class WireStream(trio.abc.Stream):
         "last_written",
     )
 
-    def __init__(self, stream: trio.abc.Stream, *, write_timeout: float, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        *,
+        write_timeout: float,
+        metrics: Metrics,
+        readiness: Readiness | None = None,
+    ) -> None:
         self._stream = stream
         self._raw = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream  # below TLS
         self._socket = stream.socket if type(stream) is trio.SocketStream else None
+        self._readable: Readable | None = None
+        if readiness is not None and self._socket is not None:
+            self._readable = readiness.watch(self._socket.fileno())
         self._lock: trio.StrictFIFOLock | None = None  # made for the first write that has to wait
         self._write_timeout = write_timeout
         self._metrics = metrics
@@ -79,28 +93,61 @@ class WireStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = RECEIVE_BYTES) -> bytes:
         """As `trio.abc.ReceiveStream.receive_some`; ``b""`` at the end."""
-        data: bytes | None
         self._waits_since = trio.current_time()
         try:
             if self._socket is None:
                 data = bytes(await self._stream.receive_some(max_bytes))
-            else:
-                size = max_bytes or RECEIVE_BYTES
-                data = None if self._is_drained else self._receive_now(self._socket, size)
-                if data is not None:
-                    await trio.lowlevel.cancel_shielded_checkpoint()  # others have their turn
-                while data is None:
-                    if self._socket.fileno() < 0:
-                        raise trio.ClosedResourceError("this stream was closed")
-                    await trio.lowlevel.wait_readable(self._socket)
-                    data = self._receive_now(self._socket, size)
-                self._is_drained = len(data) < size  # asking once more would be a call in vain
+                self._came(data)
+                return data
+            size = max_bytes or RECEIVE_BYTES
+            found = None if self._is_drained else self._receive_now(self._socket, size)
+            if found is not None:
+                await trio.lowlevel.cancel_shielded_checkpoint()  # others have their turn
+            while found is None:
+                await self._wait_readable(self._socket)
+                found = self._receive_now(self._socket, size)
+            return found
         finally:
             self._waits_since = math.inf
-        self.last_read = trio.current_time()
-        self.bytes_read += len(data)
-        self._metrics.bytes_in += len(data)
-        return data
+
+    async def pump(self, take: Callable[[bytes], bool], max_bytes: int | None = RECEIVE_BYTES) -> bool:
+        """Read, and give what comes to ``take`` until that returns False; False at the end of the stream.
+
+        Of a bare socket this task does not wake for what ``take`` wants more of (see `Readiness`). What
+        ``take`` raises comes out here. Raises and is cancelled as `receive_some`.
+        """
+        ended_by: bool | Exception | None = None
+
+        def see_to() -> bool:
+            nonlocal ended_by
+            assert self._socket is not None
+            try:
+                data = self._receive_now(self._socket, max_bytes or RECEIVE_BYTES)
+                if data is None:
+                    return True
+                if not data or not take(data):
+                    ended_by = bool(data)
+                    return False
+            except Exception as error:  # it is not the looking task's
+                ended_by = error
+                return False
+            return self._is_drained
+
+        while True:
+            if self._readable is not None and self._is_drained:
+                self._waits_since = trio.current_time()
+                try:
+                    await self._readable.wait(see_to)
+                finally:
+                    self._waits_since = math.inf
+                if isinstance(ended_by, Exception):
+                    raise ended_by
+                if ended_by is not None:
+                    return ended_by
+                self._is_drained = False
+            data = await self.receive_some(max_bytes)
+            if not data or not take(data):
+                return bool(data)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything, at once where the kernel takes it (then without yielding).
@@ -149,6 +196,7 @@ class WireStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         """Close at once; what the kernel has taken is still sent."""
+        self._stop_watching()
         await self._stream.aclose()
 
     async def aclose_gently(self, timeout: float) -> None:
@@ -176,11 +224,13 @@ class WireStream(trio.abc.Stream):
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # it is gone already, which is what we wanted
         finally:
+            self._stop_watching()
             await trio.aclose_forcefully(raw)
             await trio.aclose_forcefully(self._stream)
 
     async def abort(self) -> None:
         """Close without waiting for anything; every reader and writer wakes with an error."""
+        self._stop_watching()
         await trio.aclose_forcefully(self._stream)
 
     async def _wait_for_writers(self) -> None:
@@ -192,16 +242,37 @@ class WireStream(trio.abc.Stream):
         self._metrics.bytes_out += count
         self.last_written = trio.current_time()
 
+    def _stop_watching(self) -> None:
+        readable, self._readable = self._readable, None
+        if readable is not None:
+            readable.close()
+
+    async def _wait_readable(self, socket: trio.socket.SocketType) -> None:
+        if self._readable is not None and not self._readable.is_last:
+            await self._readable.wait()
+        elif socket.fileno() < 0:
+            raise trio.ClosedResourceError("this stream was closed")
+        else:
+            await trio.lowlevel.wait_readable(socket)
+
     def _receive_now(self, socket: trio.socket.SocketType, max_bytes: int) -> bytes | None:
         """What the kernel has; None when it has nothing yet."""
         try:
-            return os.read(socket.fileno(), max_bytes)
+            data = os.read(socket.fileno(), max_bytes)
         except (BlockingIOError, InterruptedError):
             return None
         except OSError as error:
             if socket.fileno() < 0:
                 raise trio.ClosedResourceError("this stream was closed") from error
             raise trio.BrokenResourceError("the peer is gone") from error
+        self._is_drained = len(data) < max_bytes  # asking once more would be a call in vain
+        self._came(data)
+        return data
+
+    def _came(self, data: bytes) -> None:
+        self.last_read = trio.current_time()
+        self.bytes_read += len(data)
+        self._metrics.bytes_in += len(data)
 
     def _send_now(self, data: bytes | bytearray | memoryview) -> int:
         """What the kernel takes without waiting: bytes, 0 when nothing."""

@@ -99,11 +99,8 @@ class TcpTransport:
                 while True:
                     await trio.lowlevel.checkpoint_if_cancelled()  # reads that go at once are none
                     await inbox.room()
-                    data = await wire.receive_some()
-                    if not data:
+                    if not await wire.pump(self._take):
                         return
-                    if not inbox.is_closed:  # else nobody will look at it
-                        inbox.put(data, len(data) + _PIECE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the end as well
         finally:
@@ -111,6 +108,13 @@ class TcpTransport:
             self._ended.set()
             if self._on_end is not None:
                 self._on_end()
+
+    def _take(self, data: bytes) -> bool:
+        """Hand over one read; whether there is room for more."""
+        inbox = self._inbox
+        if not inbox.is_closed:  # else nobody will look at it
+            inbox.put(data, len(data) + _PIECE_BYTES)
+        return not inbox.is_full
 
 
 async def open_tcp(nursery: trio.Nursery, *, wire: WireStream, config: WebSocketConfig) -> TcpTransport:
