@@ -1,7 +1,7 @@
 """What a service writes by hand: asyncio, `websockets`, and just as much STOMP as the generator needs.
 
-A SEND to /topic/… goes to every subscriber of it by `websockets.broadcast`; there are no limits, checks, receipts
-or heart-beats. uvloop is used where it is installed.
+A SEND to /topic/… goes to every subscriber of it by `websockets.broadcast`; there are no limits, checks,
+receipts or heart-beats. uvloop is used where it is installed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,13 @@ async def main(port: int) -> None:
                 topics[destination].pop(connection, None)
 
     async with serve(
-        handle, "127.0.0.1", port, compression=None, ping_interval=None, subprotocols=["v12.stomp"], max_size=None
+        handle,
+        "127.0.0.1",
+        port,
+        compression=None,
+        ping_interval=None,
+        subprotocols=["v12.stomp"],
+        max_size=None,
     ) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         print(f"listening on ws://127.0.0.1:{port}/ws", flush=True)
