@@ -60,12 +60,11 @@ async def open_pair(kind: str = "unix") -> AsyncIterator[Pair]:
         async with trio.open_nursery() as nursery:
             looking = trio.CancelScope()
 
-            async def look() -> None:
+            async def look(*, task_status: trio.TaskStatus[None]) -> None:
                 with looking:
-                    await readiness.run()
+                    await readiness.run(task_status=task_status)
 
-            nursery.start_soon(look)
-            await wait_all_tasks_blocked()
+            await nursery.start(look)
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
             wire = WireStream(stream, write_timeout=10, metrics=metrics, readiness=readiness)
             yield Pair(wire, theirs, looking, metrics)

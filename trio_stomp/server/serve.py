@@ -191,7 +191,7 @@ async def open_server(app: StompApp | None, config: ServerConfig | None = None) 
         async with trio.open_nursery() as nursery:
             server = Server(core, lifecycle)
             nursery.start_soon(core.heart_beats.run)
-            nursery.start_soon(core.readiness.run)
+            await nursery.start(core.readiness.run)  # before there is a connection to look after
             nursery.start_soon(core.broker.run)
             nursery.start_soon(lifecycle.drain_when_requested)
             telling = core.config.statistics

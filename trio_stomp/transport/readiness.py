@@ -102,16 +102,18 @@ class Readiness:
         if self._watched.pop(fd, None) is not None and self._epoll is not None:
             self._epoll.unregister(fd)
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tell of what comes until cancelled; without epoll (it is Linux's) it returns at once.
 
         Who waits when it ends goes on by trio.
         """
         if sys.platform != "linux":
+            task_status.started()
             return
         watched = self._watched
         with select.epoll() as epoll:
             self._epoll = epoll
+            task_status.started()
             try:
                 while True:
                     await trio.lowlevel.wait_readable(epoll.fileno())

@@ -134,18 +134,24 @@ class WireStream(trio.abc.Stream):
             return self._is_drained
 
         while True:
-            if self._readable is not None and self._is_drained:
+            data: bytes | None = None
+            readable = self._readable
+            if readable is not None and self._is_drained:
                 self._waits_since = trio.current_time()
                 try:
-                    await self._readable.wait(see_to)
+                    await readable.wait(see_to)
                 finally:
                     self._waits_since = math.inf
                 if isinstance(ended_by, Exception):
                     raise ended_by
                 if ended_by is not None:
                     return ended_by
-                self._is_drained = False
-            data = await self.receive_some(max_bytes)
+                assert self._socket is not None
+                data = self._receive_now(self._socket, max_bytes or RECEIVE_BYTES)
+                if data is None and not readable.is_last:
+                    continue  # the edge of what had been read already
+            if data is None:
+                data = await self.receive_some(max_bytes)
             if not data or not take(data):
                 return bool(data)
 
