@@ -51,8 +51,10 @@ def _fanout(subscribers: int, window: int, body: int = 100) -> Scenario:
 
 
 def _echo(window: int, *, handler: bool) -> Scenario:
-    kind = "a JSON handler" if handler else "a topic"
-    where = () if handler else ("--dest", "/topic/e-{i}", "--send-dest", "/topic/e-{i}")
+    kind = (
+        "a JSON handler" if handler else "a topic"
+    )  # the next client's: stomp-broker-js gives nobody his own
+    where = () if handler else ("--dest", "/topic/e-{i}", "--send-dest", "/topic/e-{next}")
     arguments = ("echo", "--clients", "50", "--window", str(window), *where)
     title = f"request-reply by {kind}, window {window}"
     return Scenario(title, arguments, "roundtrips_per_cpu_s", needs_handler=handler)
