@@ -219,12 +219,10 @@ def cells(result: dict[str, Any]) -> list[str]:
     """One row of the table."""
     title = SCENARIOS[result["scenario"]].title
     if result["failed"] or not result["ours"] or not result["theirs"]:
-        return [result["peer"], title, "-", "-", "-", "-", "-", result["failed"][:60] or "-"]
+        return [result["peer"], title, "-", "-", "-", "-", f"failed: {result['failed'][:60]}"]
     found = summary(result)
     number = "{:,.2f}" if found["theirs"] < 10 else "{:,.0f}"
-    p99 = [
-        f"{found[f'{side}_p99_ms']:.1f}" if f"{side}_p99_ms" in found else "-" for side in ("ours", "theirs")
-    ]
+    p99 = [found.get(f"{side}_p99_ms") for side in ("ours", "theirs")]
     mark = " *" if found["other_cores"] >= DISTURBED else ""
     return [
         result["peer"],
@@ -249,7 +247,7 @@ def report(results: list[dict[str, Any]]) -> int:
     """Print everything; the exit status."""
     if not results:
         return 1
-    print_table("per server CPU second, but where it says otherwise", HEAD, [cells(r)[:7] for r in results])
+    print_table("per server CPU second, but where it says otherwise", HEAD, [cells(r) for r in results])
     if any(not r["failed"] and summary(r)["other_cores"] >= DISTURBED for r in results):
         print(f"* other processes used {DISTURBED} of a core or more meanwhile: run it again")
     missed = [f"{r['peer']} {r['scenario']}" for r in results if verdict(r).startswith("MISSED")]
