@@ -10,8 +10,8 @@ import pytest
 
 sys.path.append(str(Path(__file__).parent.parent / "bench"))
 
-import compare  # noqa: E402  # the benchmarks are no package
-import performance  # noqa: E402
+import compare  # the benchmarks are no package
+import performance
 
 
 def result(scenario: str = "A10", peer: str = "spring", failed: str = "", **figures: Any) -> dict[str, Any]:
