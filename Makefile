@@ -1,5 +1,5 @@
 # make run: the chat example at http://127.0.0.1:8080/     make test: everything     make check: linters and types
-# make ci-long: soak, fuzzing, floods     make lock: renew requirements-dev.lock     make audit: known vulnerabilities
+# make bench: against other servers    make ci-long: soak, fuzzing, floods    make lock: renew requirements-dev.lock     make audit: known vulnerabilities
 #
 # Needs python3 (3.11 or newer, with venv); npm is used where it is there. A step is done again only when what
 # it depends on has changed: delete .venv or node_modules to start afresh.
@@ -21,7 +21,7 @@ NPM := $(shell command -v npm 2>/dev/null)
 STATIC := /=examples/chat/page,/stompjs=node_modules/@stomp/stompjs/bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page lock audit fuzz fuzz-tcp clean
+.PHONY: help run test check page bench lock audit fuzz fuzz-tcp clean
 .PHONY: ci-long test-long hypothesis-long soak-minute fuzz-wire-minutes fuzz-decoder-million fuzz-minutes import-time
 
 help:
@@ -51,6 +51,12 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy trio_stomp
+
+# Ours and every peer that can be made here in turn, half an hour; and the page of it.
+bench: $(VENV)/.dev
+	@rm -f bench/peers/results.jsonl
+	@$(BIN)/python bench/compare.py --json bench/peers/results.jsonl; result=$$?; \
+		PYTHONPATH=. $(BIN)/python bench/performance.py bench/peers/results.jsonl; exit $$result
 
 # What takes minutes, beside `make test`: 20 at most, all of it on this machine.
 ci-long: check test-long hypothesis-long soak-minute fuzz-wire-minutes fuzz-decoder-million fuzz-minutes import-time
