@@ -1,5 +1,6 @@
 # make run: the chat example at http://127.0.0.1:8080/     make test: everything     make check: linters and types
-# make bench: against other servers    make ci-long: soak, fuzzing, floods    make lock: renew requirements-dev.lock     make audit: known vulnerabilities
+# make bench: against other servers     make ci-long: soak, fuzzing, floods     make audit: known vulnerabilities
+# make lock: renew requirements-dev.lock     make fuzz, fuzz-tcp: for FUZZ_SECONDS     make clean
 #
 # Needs python3 (3.11 or newer, with venv); npm is used where it is there. A step is done again only when what
 # it depends on has changed: delete .venv or node_modules to start afresh.
@@ -25,7 +26,7 @@ STATIC := /=examples/chat/page,/stompjs=node_modules/@stomp/stompjs/bundles
 .PHONY: ci-long test-long hypothesis-long soak-minute fuzz-wire-minutes fuzz-decoder-million fuzz-minutes import-time
 
 help:
-	@head -2 Makefile | cut -c3-
+	@head -3 Makefile | cut -c3-
 
 run: $(VENV)/.package page
 	@TRIO_STOMP_STATIC="$(STATIC)" $(BIN)/trio-stomp serve examples.chat.app:app --host $(HOST) --port $(PORT)
