@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import contextlib
 import errno
+import gc
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -260,6 +262,33 @@ async def test_a_flood_of_subscriptions_ends_at_the_limit_and_leaves_none(autoju
             await hang_up(peer)
         await ended(server)
         assert server.statistics().metrics.subscriptions == 0
+
+
+@pytest.mark.parametrize("how", ["hangs up", "DISCONNECT", "ERROR"])
+async def test_of_a_session_that_is_over_nothing_is_left_for_the_collector(
+    how: str, autojump_clock: MockClock
+) -> None:
+    """What only the garbage collector could free would pile up until it looks, which is seldom."""
+    gc.collect()
+    async with open_test_server(None, config()) as server:
+        peer = await open_peer(server)
+        await peer.subscribe("/topic/a")
+        (session,) = server.server._lifecycle._sessions.values()
+        remaining = [weakref.ref(each) for each in (session, session._transport._websocket)]
+        del session
+        gc.disable()
+        try:
+            match how:
+                case "DISCONNECT":
+                    await peer.say("DISCONNECT", receipt="r")
+                case "ERROR":
+                    await peer.say("NONSENSE")
+            await hang_up(peer)
+            await ended(server)
+            await trio.sleep(100)  # watches are cancelled, and forgotten at their time
+            assert [each() for each in remaining if each() is not None] == []
+        finally:
+            gc.enable()
 
 
 async def test_subscribing_and_unsubscribing_for_ever_keeps_nothing(autojump_clock: MockClock) -> None:

@@ -29,6 +29,10 @@ class Encoding:
     """Transport's opening of a frame: (length in bytes, is it UTF-8) to bytes; ``b""`` for plain TCP."""
 
 
+def _tell_nobody(*_: object) -> None:
+    """For a session that is over."""
+
+
 @attrs.define(eq=False)
 class Subscriber:
     """A session, as far as the broker knows it."""
@@ -44,6 +48,10 @@ class Subscriber:
     refused: Callable[[Frame, TrioStompError], None]
     """Called, in the broker task, when a `Request` had no effect, and why; must not wait."""
     is_attached: bool = True
+
+    def let_go(self) -> None:
+        """The session is over and wants to hear no more: it is not held by this either."""
+        self.overflowed = self.refused = _tell_nobody
 
 
 @attrs.frozen(eq=False)

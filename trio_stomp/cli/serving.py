@@ -136,7 +136,7 @@ def _calm_garbage_collection() -> None:
     a quarter of a second, and a third of connecting them.
     """
     gc.freeze()  # modules and the app are here to stay
-    gc.set_threshold(_GARBAGE, *gc.get_threshold()[1:])
+    gc.set_threshold(_GARBAGE, 2, 2)  # and at the older ones each second time: some 200,000 objects at most
 
 
 def _server_config(options: argparse.Namespace) -> ServerConfig:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -162,6 +163,7 @@ class SessionTask:
                 core.broker.put(Detach(self.subscriber, ending.code, ending.reason))
             self.outbox.finish(ending.code, ending.reason)  # of no effect unless this was cancelled
             self.outbox.close()
+            self.subscriber.let_go()
             core.metrics.close_code(self.outbox.close_code)
 
     # What others may ask of a session.
@@ -232,7 +234,7 @@ class SessionTask:
                     await self._serve()
                 ending = self._ending or _Ending(1000)
             except RemoteProtocolError as error:
-                ending = _Ending(error.close_code, "", error)
+                ending = _Ending(error.close_code, "", error.with_traceback(None))  # which holds this frame
             except Exception:
                 core.metrics.internal_errors += 1
                 logger.exception("session %s: unexpected exception", self.id)
@@ -312,7 +314,7 @@ class SessionTask:
             remote=request.remote,
             version=version.value,
             headers=request.http_headers,
-            close=lambda reason="", code=1008: self.stop(code, reason),
+            close=_closing(weakref.ref(self)),
         )
         connected = protocol.accept(session=self.id, user_name=user.name if user is not None else None)
         self._transport.limit_messages(core.config.websocket.message)
@@ -485,3 +487,14 @@ class SessionTask:
 
     def _wire(self, frame: bytes) -> bytes:
         return self._transport.frame_head(len(frame), True) + frame
+
+
+def _closing(session: weakref.ref[SessionTask]) -> Callable[[str, int], None]:
+    """What closes a session, and does not hold it: an app may keep it for as long as it likes."""
+
+    def close(reason: str = "", code: int = 1008) -> None:
+        found = session()
+        if found is not None:
+            found.stop(code, reason)
+
+    return close

@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import ClassVar, TypeVar, cast
 
 import h11
@@ -206,8 +208,14 @@ class WebSocketTransport:
             max_message_size=sys.maxsize,  # counted in characters there; the cutter counts bytes
             receive_buffer_size=RECEIVE_BYTES,
         )
-        websocket = self._websocket = await request.accept(subprotocol=subprotocol)
-        self._below.accept(lambda: None if websocket.closed is None else websocket.closed.code)
+        self._websocket = await request.accept(subprotocol=subprotocol)
+        self._below.accept(partial(_closed_with, weakref.ref(self._websocket)))
+
+
+def _closed_with(websocket: weakref.ref[trio_websocket.WebSocketConnection]) -> int | None:
+    """The code with which the library has closed; None while it has not. It holds who asks."""
+    found = websocket()
+    return None if found is None or found.closed is None else found.closed.code
 
 
 async def accept_websocket(
