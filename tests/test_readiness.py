@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from trio_stomp.metrics import Metrics
-from trio_stomp.transport.readiness import Readiness
+from trio_stomp.transport.readiness import Readable, Readiness
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="epoll is Linux's")
@@ -186,6 +186,34 @@ async def test_what_a_taker_raises_is_its_own_tasks_and_others_are_looked_after(
         pair.peer.send(b"one")
         await wait_all_tasks_blocked()
         pair.peer.send(b"two")
+
+
+async def test_what_comes_before_a_refused_taker_wakes_is_not_lost(
+    pair: Pair, autojump_clock: MockClock
+) -> None:
+    """The looking task may have its turn twice before the reader has its one."""
+    got: list[bytes] = []
+    pair.wire._stop_watching()
+    readable = pair.wire._readable = Readable(Readiness(), -1)  # which is told of edges by this test alone
+
+    def refuse(data: bytes) -> bool:
+        got.append(data)
+        return False
+
+    async with trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            with trio.fail_after(5):
+                for _ in range(3):
+                    assert await pair.wire.pump(refuse)
+
+        pair.peer.send(b"0")
+        nursery.start_soon(read)
+        await wait_all_tasks_blocked()
+        for data in (b"1", b"2"):  # with no turn of the reader between them
+            pair.peer.send(data)
+            readable.edge(is_last=False)
+    assert got == [b"0", b"1", b"2"]
 
 
 @pytest.mark.parametrize("how", ["abort", "aclose"])

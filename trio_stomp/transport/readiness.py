@@ -47,13 +47,16 @@ class Readable:
     async def wait(self, see_to: Callable[[], bool] | None = None) -> None:
         """Wait for an edge that has come since this last returned, or for `close`; cancelling loses none.
 
-        ``see_to`` is called for edges that come meanwhile, and must not raise: True, and the wait goes on.
+        ``see_to`` is called for edges that come meanwhile, and must not raise: True, and the wait goes on. It
+        has to read what is there at that moment.
         """
         if self._is_edge:
             await trio.lowlevel.checkpoint()
         else:
             self._task, self._see_to = trio.lowlevel.current_task(), see_to
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
+            if see_to is not None:
+                return  # an edge that is there now has come since it was called
         self._is_edge = self.is_last
 
     def close(self) -> None:
@@ -68,9 +71,10 @@ class Readable:
         task, see_to = self._task, self._see_to
         if task is None:
             return
-        if see_to is not None and not self.is_last and see_to():
+        if see_to is not None and not self.is_last:
             self._is_edge = False
-            return
+            if see_to():
+                return
         self._task = self._see_to = None
         trio.lowlevel.reschedule(task)
 
