@@ -19,7 +19,7 @@ from typing import Any
 
 import attrs
 from common import LOAD, parser, print_table
-from peering import OTHERS, OURS, Peer, running
+from peering import BROKER, HANDLERS, OTHERS, Peer, running
 
 DISTURBED = 0.15
 """Cores used by others from which on a row is marked (PERFORMANCE.md)."""
@@ -149,20 +149,21 @@ def compare(name: str, peer: Peer, key: str, options: argparse.Namespace) -> dic
     scenario = SCENARIOS[key]
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
     failed = ""
+    our = HANDLERS if scenario.needs_handler else BROKER
     idle = scenario.arguments[0] == "idle"  # memory and first connects are those of a fresh process
     try:
         if idle:
             for _ in range(options.repeat):
-                for side, server in (("ours", OURS), ("theirs", peer)):
+                for side, server in (("ours", our), ("theirs", peer)):
                     with running(server, options) as (url, pid):
                         if side == "theirs" and peer.warmup > 10 and scenario.figure == "connects_s":
                             measure(scenario, peer, url, pid, options, seconds=1)
                         runs[side].append(measure(scenario, server, url, pid, options))
         else:
-            with running(OURS, options) as ours, running(peer, options) as theirs:
+            with running(our, options) as ours, running(peer, options) as theirs:
                 measure(scenario, peer, *theirs, options, seconds=peer.warmup)
                 for _ in range(options.repeat):
-                    runs["ours"].append(measure(scenario, OURS, *ours, options))
+                    runs["ours"].append(measure(scenario, our, *ours, options))
                     runs["theirs"].append(measure(scenario, peer, *theirs, options))
     except RuntimeError as error:
         failed = str(error)
@@ -185,6 +186,8 @@ def measure(
     if done.returncode or not done.stdout:
         raise RuntimeError(done.stderr.strip()[-200:] or f"exit status {done.returncode}")
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if row.get("error"):
+        raise RuntimeError(f"{row['error']}: {row.get('note', '')}"[:200])
     if row.get("lost") or row.get("closed") or row.get("stalled"):
         raise RuntimeError(f"lost {row.get('lost')}, closed {row.get('closed')}: {row.get('note')}"[:200])
     return row

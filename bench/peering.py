@@ -61,21 +61,13 @@ class Peer:
 
 ECHO = ("/app/echo", "/user/queue/echo")
 
-OURS = Peer(
-    (
-        sys.executable,
-        "-m",
-        "trio_stomp",
-        "serve",
-        "bench.echo_app:app",
-        "--port",
-        "0",
-        "--log-level",
-        "warning",
-    ),
-    handler=ECHO,
-    environment={"PYTHONPATH": str(HERE.parent)},
-)
+_SERVE = (sys.executable, "-m", "trio_stomp", "serve", "--port=0", "--log-level=warning")
+_HERE = {"PYTHONPATH": str(HERE.parent)}
+
+BROKER = Peer(_SERVE, environment=_HERE)
+"""Ours without an app: everybody may send everywhere."""
+HANDLERS = Peer((*_SERVE, "bench.echo_app:app"), handler=ECHO, environment=_HERE)
+"""Ours with a handler."""
 
 OTHERS: Mapping[str, Peer] = {
     "spring": Peer(
