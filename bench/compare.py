@@ -2,260 +2,239 @@
 """Compare with other servers: the same work, ours and theirs in turn, per server CPU second.
 
 Both run pinned to one core, the generator to the other; each round measures ours, then theirs (A B A B).
-Printed are the medians and the ratio of ours to theirs with the range of the rounds. A row in which other
-processes used 0.15 of a core is marked. A window of 64 messages lets a server batch: see window 1 as well.
+Printed are the medians and the ratio of ours to theirs with the range of the rounds. A round in which other
+processes used 0.15 of a core is measured again; a row that kept such a one is marked. A window of 64 messages
+lets a server batch: see window 1 and the paced scenario as well. Exit status 1: a target was missed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import attrs
-from common import LOAD, parser, print_table
-from peering import BROKER, HANDLERS, OTHERS, Peer, running
+from common import LOAD, machine, parser, print_table
+from peering import OTHERS, OURS, Peer, PeerError, running
+from results import HEAD, Result, cells, disturbance, is_marked, missed, read, target_rows
+from scenarios import SCENARIOS, Scenario
 
-DISTURBED = 0.15
-"""Cores used by others from which on a row is marked (PERFORMANCE.md)."""
-
-
-@attrs.frozen
-class Scenario:
-    """One kind of work.
-
-    Attributes:
-        arguments: of the generator.
-        figure: which of its numbers counts.
-        is_less_better: for memory, CPU, and latency.
-        needs_handler: the peer has to answer requests.
-    """
-
-    title: str
-    arguments: tuple[str, ...]
-    figure: str
-    is_less_better: bool = False
-    needs_handler: bool = False
-
-
-def _fanout(subscribers: int, window: int, body: int = 100) -> Scenario:
-    sizes = ("--subs", str(subscribers), "--window", str(window), "--body", str(body))
-    of = f", {body // 1024} KiB" if body > 100 else ""
-    title = f"fan-out to {subscribers:,}, window {window}{of}"
-    return Scenario(title, ("fanout", *sizes), "deliveries_per_cpu_s")
-
-
-def _echo(window: int, *, handler: bool) -> Scenario:
-    kind = (
-        "a JSON handler" if handler else "a topic"
-    )  # the next client's: stomp-broker-js gives nobody his own
-    where = () if handler else ("--dest", "/topic/e-{i}", "--send-dest", "/topic/e-{next}")
-    arguments = ("echo", "--clients", "50", "--window", str(window), *where)
-    title = f"request-reply by {kind}, window {window}"
-    return Scenario(title, arguments, "roundtrips_per_cpu_s", needs_handler=handler)
-
-
-_IDLE = ("idle", "--clients", "2000", "--dest", "/topic/i-{i}")
-
-SCENARIOS: Mapping[str, Scenario] = {
-    "A10": _fanout(10, 64),
-    "A100": _fanout(100, 64),
-    "A1000": _fanout(1000, 64),
-    "A100w1": _fanout(100, 1),
-    "A1000w1": _fanout(1000, 1),
-    "B1": _echo(1, handler=True),
-    "B16": _echo(16, handler=True),
-    "Bt1": _echo(1, handler=False),
-    "Bt16": _echo(16, handler=False),
-    "C": Scenario(
-        "100 messages/s to 100: cores", ("paced", "--rate", "100", "--subs", "100"), "server_cores", True
-    ),
-    "D": Scenario(
-        "2,000 idle: KiB each",
-        ("idle", "--clients", "2000", "--dest", "/topic/i-{i}"),
-        "rss_per_conn_kb",
-        True,
-    ),
-    "Dc": Scenario(
-        "2,000 connects: per second", ("idle", "--clients", "2000", "--dest", "/topic/i-{i}"), "connects_s"
-    ),
-    "F": Scenario(
-        "1,000 topics of one, window 1,024",
-        ("topics", "--subs", "1000", "--window", "1024", "--dest", "/topic/t-{i}"),
-        "deliveries_per_cpu_s",
-    ),
-    "G1": _fanout(100, 64, 1024),
-    "G64": _fanout(100, 4, 65536),
-}
-
-TARGETS: Mapping[tuple[str, str], float] = {
-    ("spring", "A10"): 3.0,
-    ("spring", "A100"): 6.0,
-    ("spring", "A1000"): 7.0,
-    ("spring", "A100w1"): 1.0,
-    ("spring", "B1"): 1.0,
-    ("spring", "B16"): 1.5,
-    ("spring", "C"): 1.0,
-    ("spring", "D"): 0.2,
-    ("spring", "F"): 1.0,
-    **{(peer, "A10"): 2.0 for peer in ("stomp-broker-js", "broadcast")},
-    **{(peer, "A100"): 3.0 for peer in ("stomp-broker-js", "broadcast")},
-    **{(peer, "A1000"): 3.0 for peer in ("stomp-broker-js", "broadcast")},
-    **{(peer, "Bt16"): 1.0 for peer in ("stomp-broker-js", "broadcast")},
-    **{(peer, "Bt1"): 0.45 for peer in ("stomp-broker-js", "broadcast")},
-    ("ceiling", "A100"): 1.0,
-    ("ceiling", "A1000"): 1.0,
-}
-"""What ours has to reach of the peer's figure: at least, for memory and CPU at most."""
+AGAIN = 3
+"""Rounds more at most, in place of disturbed ones."""
+DISTURBED_AGAIN = 5.0
+"""Seconds to wait before such a round: what disturbs may end."""
+FAILED_IN_A_ROW = 3
+"""After so many a peer's other scenarios are left out: it would cost minutes and give nothing."""
 
 
 def main() -> int:
-    """Run the comparison; exit status 1 when a target was missed."""
+    """Run the comparison."""
     options = _options()
-    wanted = options.only.split(",") if options.only else list(SCENARIOS)
-    results: list[dict[str, Any]] = []
-    for name in options.peers.split(","):
-        peer = OTHERS[name]
-        why = peer.make()
-        if why is not None:
+    _allow_files()
+    names = options.peers.split(",")
+    results = read([options.json]) if options.resume and options.json and options.json.exists() else []
+    done = {(result["peer"], result["scenario"]) for result in results if not result["failed"]}
+    if options.json is not None and not options.resume:
+        options.json.write_text("")
+    able: dict[str, Peer] = {}
+    for name in names:
+        why = OTHERS[name].make()
+        if why is None:
+            able[name] = OTHERS[name]
+        else:
             print(f"{name} is left out: {why}", flush=True)
-            continue
-        for key in wanted:
-            if SCENARIOS[key].needs_handler and peer.handler is None:
-                continue
-            results.append(compare(name, peer, key, options))
-            show(results[-1])
-            if options.json is not None:
-                with options.json.open("a") as file:
-                    file.write(json.dumps(results[-1]) + "\n")
-    return report(results)
+    jobs = [
+        (name, key)
+        for name in able
+        for key in chosen(options.only)
+        if is_asked(able[name], name, SCENARIOS[key]) and (name, key) not in done
+    ]
+    results += run(jobs, able, options)
+    return show_all(results)
 
 
 def _options() -> argparse.Namespace:
     made = parser(__doc__)
-    made.set_defaults(repeat=3, duration=3.0, warmup=1.0)
+    made.set_defaults(duration=2.0, warmup=0.7)
+    made.add_argument("--rounds", dest="repeat", type=int, help="the same as --repeat")
     made.add_argument("--peers", default=",".join(OTHERS), help="comma list (default all)")
-    made.add_argument("--only", help=f"scenarios, comma list, of {', '.join(SCENARIOS)} (default all)")
-    return made.parse_args()
+    made.add_argument(
+        "--only", default="", help=f"scenarios or beginnings of their names, of {', '.join(SCENARIOS)}"
+    )
+    made.add_argument("--quick", action="store_true", help="one short round: does it work at all?")
+    made.add_argument("--resume", action="store_true", help="leave out what is in the file of --json")
+    options = made.parse_args()
+    unknown = set(options.peers.split(",")) - set(OTHERS)
+    if unknown:
+        made.error(f"no peer {', '.join(sorted(unknown))}; there are {', '.join(OTHERS)}")
+    if not chosen(options.only):
+        made.error(f"no scenario {options.only!r}; there are {', '.join(SCENARIOS)}")
+    return options
 
 
-def compare(name: str, peer: Peer, key: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one scenario with ours and a peer in turn; all runs."""
+def _allow_files() -> None:
+    """As many connections as the machine lets us have, here and in what is started."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def chosen(only: str) -> list[str]:
+    """Scenarios by name or by the beginning of it: ``A10w64,B``."""
+    if not only:
+        return list(SCENARIOS)
+    wanted = only.split(",")
+    return [key for key in SCENARIOS if key in wanted or any(_begins(key, each) for each in wanted)]
+
+
+def _begins(key: str, beginning: str) -> bool:
+    """``A`` and ``A10`` begin A10w64; ``A1`` does not, nor does ``A10`` begin A100w64."""
+    rest = key.removeprefix(beginning)
+    return beginning not in SCENARIOS and rest != key and not (beginning[-1:].isdigit() and rest[0].isdigit())
+
+
+def is_asked(peer: Peer, name: str, scenario: Scenario) -> bool:
+    """Whether a peer can do this work and is asked for it."""
+    if scenario.handler and peer.application is None:
+        return False
+    return not scenario.others or name in scenario.others
+
+
+def seconds_of(peer: Peer, scenario: Scenario, options: argparse.Namespace) -> float:
+    """About what a comparison takes."""
+    each = options.warmup + (scenario.seconds or options.duration) + 1.5
+    rounds = min(options.repeat, scenario.rounds or options.repeat)
+    return 5 + peer.warmup * (not scenario.is_fresh) + 2 * rounds * each
+
+
+def run(
+    jobs: Sequence[tuple[str, str]], peers: Mapping[str, Peer], options: argparse.Namespace
+) -> list[Result]:
+    """Do one comparison after the other, telling each result; a peer that fails loses only its own."""
+    results: list[Result] = []
+    planned = [seconds_of(peers[name], SCENARIOS[key], options) for name, key in jobs]
+    failed: dict[str, int] = {}
+    begun = time.monotonic()
+    for number, (name, key) in enumerate(jobs):
+        if failed.get(name, 0) >= FAILED_IN_A_ROW:
+            continue
+        result = compare(name, peers[name], key, options)
+        results.append(result)
+        failed[name] = failed.get(name, 0) + 1 if result["failed"] else 0
+        if options.json is not None:
+            with options.json.open("a") as file:
+                file.write(json.dumps(result) + "\n")
+        for row in cells(result):
+            print("  ".join(row), flush=True)
+        spent = time.monotonic() - begun
+        left = sum(planned[number + 1 :]) * spent / sum(planned[: number + 1])
+        print(f"    {number + 1} of {len(jobs)}, about {left / 60:.0f} min left", flush=True)
+    return results
+
+
+def compare(name: str, peer: Peer, key: str, options: argparse.Namespace) -> Result:
+    """Measure one scenario with ours and a peer in turn."""
     scenario = SCENARIOS[key]
-    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
+    rounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    wanted = min(options.repeat, scenario.rounds or options.repeat)
     failed = ""
-    our = HANDLERS if scenario.needs_handler else BROKER
-    idle = scenario.arguments[0] == "idle"  # memory and first connects are those of a fresh process
     try:
-        if idle:
-            for _ in range(options.repeat):
-                for side, server in (("ours", our), ("theirs", peer)):
-                    with running(server, options) as (url, pid):
-                        if side == "theirs" and peer.warmup > 10 and scenario.figure == "connects_s":
-                            measure(scenario, peer, url, pid, options, seconds=1)
-                        runs[side].append(measure(scenario, server, url, pid, options))
+        if scenario.is_fresh:
+            rounds = [_fresh(name, peer, scenario, options) for _ in range(wanted)]
         else:
-            with running(our, options) as ours, running(peer, options) as theirs:
-                measure(scenario, peer, *theirs, options, seconds=peer.warmup)
-                for _ in range(options.repeat):
-                    runs["ours"].append(measure(scenario, our, *ours, options))
-                    runs["theirs"].append(measure(scenario, peer, *theirs, options))
-    except RuntimeError as error:
+            rounds = _in_turn(name, peer, scenario, wanted, options)
+    except PeerError as error:
         failed = str(error)
-    return {"peer": name, "scenario": key, "failed": failed, "at": time.strftime("%Y-%m-%d"), **runs}
+    ours, theirs = [one for one, _ in rounds], [other for _, other in rounds]
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime())
+    common = {"peer": name, "scenario": key, "failed": failed, "at": when, "machine": machine()}
+    return {**common, "ours": ours, "theirs": theirs}
+
+
+def _fresh(
+    name: str, peer: Peer, scenario: Scenario, options: argparse.Namespace
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One round with processes that have done nothing yet, one at a time."""
+    found = []
+    for who, server in (("ours", OURS), (name, peer)):
+        with running(who, server, scenario, options.server_cpu) as (url, pid):
+            found.append(measure(scenario, server, url, pid, options))
+    return found[0], found[1]
+
+
+def _in_turn(
+    name: str, peer: Peer, scenario: Scenario, wanted: int, options: argparse.Namespace
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Rounds with both running, only one of them loaded; the quietest of all that were made."""
+    rounds: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    cpu = options.server_cpu
+    with (
+        running("ours", OURS, scenario, cpu) as ours,
+        running(name, peer, scenario, cpu) as theirs,
+    ):
+        for server, where in ((peer, theirs), (OURS, ours)):
+            warm(scenario, server, *where, options)
+        while sum(disturbance(each) == 0 for each in rounds) < wanted and len(rounds) < wanted + AGAIN:
+            if len(rounds) >= wanted:
+                time.sleep(DISTURBED_AGAIN)
+            one = measure(scenario, OURS, *ours, options)
+            rounds.append((one, measure(scenario, peer, *theirs, options)))
+    return sorted(rounds, key=disturbance)[:wanted]
+
+
+def warm(scenario: Scenario, server: Peer, url: str, pid: int, options: argparse.Namespace) -> None:
+    """Have a server do the very work that will be measured, until it is warm."""
+    seconds = min(server.warmup, 3.0) if options.quick else server.warmup
+    end = time.monotonic() + seconds
+    once = seconds if scenario.arguments[0] != "idle" else scenario.seconds
+    while time.monotonic() < end:
+        measure(scenario, server, url, pid, options, seconds=once)
 
 
 def measure(
     scenario: Scenario, server: Peer, url: str, pid: int, options: argparse.Namespace, *, seconds: float = 0.0
 ) -> dict[str, Any]:
-    """One run of the generator; for so many seconds, or as long as asked."""
-    arguments = list(scenario.arguments)
-    if scenario.needs_handler:
-        assert server.handler is not None
-        arguments += ["--send-dest", server.handler[0], "--dest", server.handler[1]]
+    """One run of the generator, for so many seconds or as long as asked; its row.
+
+    Raises:
+        PeerError: if a message was lost, a connection closed, or nothing came.
+    """
+    arguments = [*scenario.arguments, *server.asking]
+    if scenario.handler:
+        arguments += ["--send-dest", scenario.handler, "--dest", "/user/queue/echo"]
+    duration = seconds or (0.7 if options.quick else scenario.seconds or options.duration)
     arguments += ["--url", url, "--pid", str(pid), "--cpu", str(options.load_cpu), "--repeat", "1"]
-    arguments += ["--duration", str(seconds or options.duration), "--warmup", str(options.warmup)]
+    arguments += ["--duration", str(duration), "--warmup", str(options.warmup)]
     done = subprocess.run(
         [sys.executable, str(LOAD), *arguments], capture_output=True, text=True, check=False
     )
     if done.returncode or not done.stdout:
-        raise RuntimeError(done.stderr.strip()[-200:] or f"exit status {done.returncode}")
+        raise PeerError(done.stderr.strip()[-200:] or f"the generator's exit status is {done.returncode}")
     row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    if row.get("error"):
-        raise RuntimeError(f"{row['error']}: {row.get('note', '')}"[:200])
-    if row.get("lost") or row.get("closed") or row.get("stalled"):
-        raise RuntimeError(f"lost {row.get('lost')}, closed {row.get('closed')}: {row.get('note')}"[:200])
+    wrong = {name: row[name] for name in ("error", "lost", "closed", "stalled", "note") if row.get(name)}
+    if wrong:
+        raise PeerError(", ".join(f"{name} {value}" for name, value in wrong.items())[:200])
+    if row.get("connect_cpu_s"):
+        row["connects_per_cpu_s"] = round(row["clients"] / row["connect_cpu_s"])
     return row
 
 
-def summary(result: dict[str, Any]) -> dict[str, float]:
-    """Medians of both sides, the ratio of ours to theirs and its range, p99 of both, what others used."""
-    figure = SCENARIOS[result["scenario"]].figure
-    ours, theirs = ([float(row[figure]) for row in result[side]] for side in ("ours", "theirs"))
-    ratios = [one / other for one, other in zip(ours, theirs, strict=False) if other]
-    found = {"ours": statistics.median(ours), "theirs": statistics.median(theirs)}
-    found |= {"ratio": found["ours"] / found["theirs"], "least": min(ratios), "most": max(ratios)}
-    for side in ("ours", "theirs"):
-        p99 = [row["p99_ms"] for row in result[side] if "p99_ms" in row]
-        if p99:
-            found[f"{side}_p99_ms"] = statistics.median(p99)
-    found["other_cores"] = max(row.get("other_cores", 0.0) for row in result["ours"] + result["theirs"])
-    return found
-
-
-def verdict(result: dict[str, Any]) -> str:
-    """What a target says of a result: met, MISSED, or nothing."""
-    target = TARGETS.get((result["peer"], result["scenario"]))
-    if target is None or result["failed"]:
-        return ""
-    ratio = summary(result)["ratio"]
-    is_met = ratio <= target if SCENARIOS[result["scenario"]].is_less_better else ratio >= target
-    return f"{'met' if is_met else 'MISSED'} ({target:g})"
-
-
-def cells(result: dict[str, Any]) -> list[str]:
-    """One row of the table."""
-    title = SCENARIOS[result["scenario"]].title
-    if result["failed"] or not result["ours"] or not result["theirs"]:
-        return [result["peer"], title, "-", "-", "-", "-", f"failed: {result['failed'][:60]}"]
-    found = summary(result)
-    number = "{:,.2f}" if found["theirs"] < 10 else "{:,.0f}"
-    p99 = [found.get(f"{side}_p99_ms") for side in ("ours", "theirs")]
-    mark = " *" if found["other_cores"] >= DISTURBED else ""
-    return [
-        result["peer"],
-        title,
-        number.format(found["ours"]),
-        number.format(found["theirs"]),
-        f"{found['ratio']:.2f} ({found['least']:.2f}-{found['most']:.2f}){mark}",
-        " / ".join("-" if each is None else f"{each:.1f}" for each in p99),
-        verdict(result) or "-",
-    ]
-
-
-HEAD = ["peer", "scenario", "ours", "theirs", "ratio (range)", "p99 ms, ours / theirs", "target"]
-
-
-def show(result: dict[str, Any]) -> None:
-    """One line as soon as it is known."""
-    print("  ".join(cells(result)), flush=True)
-
-
-def report(results: list[dict[str, Any]]) -> int:
+def show_all(results: Sequence[Result]) -> int:
     """Print everything; the exit status."""
     if not results:
         return 1
-    print_table("per server CPU second, but where it says otherwise", HEAD, [cells(r) for r in results])
-    if any(not r["failed"] and summary(r)["other_cores"] >= DISTURBED for r in results):
-        print(f"* other processes used {DISTURBED} of a core or more meanwhile: run it again")
-    missed = [f"{r['peer']} {r['scenario']}" for r in results if verdict(r).startswith("MISSED")]
-    print(f"missed: {', '.join(missed)}" if missed else "every target is met")
-    return 1 if missed else 0
+    print_table("ours against theirs", HEAD, [row for result in results for row in cells(result)])
+    if any(is_marked(result) for result in results):
+        print("* other processes used 0.15 of a core or more meanwhile: run it again")
+    reached = target_rows(results)
+    if reached:
+        print_table(*reached)
+    lacking = missed(results)
+    print(f"missed: {', '.join(lacking)}" if lacking else "every target that was measured is met")
+    return 1 if lacking or any(result["failed"] for result in results) else 0
 
 
 if __name__ == "__main__":

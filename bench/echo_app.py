@@ -1,10 +1,15 @@
-"""The handler that bench/echo.py measures."""
+"""The handlers that bench/echo.py and bench/compare.py measure."""
+
+from __future__ import annotations
+
+import time
 
 import attrs
 
 from trio_stomp import StompApp
 
 app = StompApp()
+work_pool = app.pool("work", threads=16)
 
 
 @attrs.define
@@ -18,4 +23,11 @@ class Echo:
 @app.on_message("/app/echo", send_to_user="/queue/echo")
 async def echo(message: Echo) -> Echo:
     """Give back what came."""
+    return message
+
+
+@app.on_message("/app/work", send_to_user="/queue/echo", pool=work_pool)
+def work(message: Echo) -> Echo:
+    """Give back what came after a blocking call of 20 ms."""
+    time.sleep(0.02)
     return message

@@ -38,6 +38,13 @@ public class Peer {
         @Value("${inbound:0}")
         private int inbound;
 
+        /** Bytes that wait for a slow client, and milliseconds that a write may take; Spring's own: 524288, 10000. */
+        @Value("${send-buffer:67108864}")
+        private int sendBuffer;
+
+        @Value("${send-time:60000}")
+        private int sendTime;
+
         @Override
         public void registerStompEndpoints(StompEndpointRegistry registry) {
             registry.addEndpoint("/ws").setAllowedOriginPatterns("*");
@@ -59,8 +66,8 @@ public class Peer {
         /** A slow reader is not to be cut off in the scenarios that keep many messages outstanding. */
         @Override
         public void configureWebSocketTransport(WebSocketTransportRegistration registration) {
-            registration.setSendBufferSizeLimit(64 * 1024 * 1024);
-            registration.setSendTimeLimit(60_000);
+            registration.setSendBufferSizeLimit(sendBuffer);
+            registration.setSendTimeLimit(sendTime);
             registration.setMessageSizeLimit(4 * 1024 * 1024);
         }
     }
