@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write docs/performance.md and its plot from what bench/compare.py has measured (``--json FILE``).
+"""Write docs/performance.md and its plots from what bench/compare.py has measured (``--json FILE``).
 
 Only what stands between the marks of the page is written anew; the words around it stay.
 """
@@ -7,13 +7,12 @@ Only what stands between the marks of the page is written anew; the words around
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from common import HERE, machine
-from compare import DISTURBED, HEAD, SCENARIOS, cells, summary
+from common import HERE
+from results import DISTURBED, HEAD, Result, cells, is_marked, ratios, read, target_rows
+from scenarios import SCENARIOS
 
 from trio_stomp.stress.plot import Bar, BarChart, Part, bar_chart
 from trio_stomp.stress.scale import Axis
@@ -31,49 +30,68 @@ def main() -> None:
     made.add_argument(
         "files", nargs="+", type=Path, help="what compare.py has written; later rows replace earlier"
     )
-    options = made.parse_args()
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for file in options.files:
-        for line in file.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            rows[row["peer"], row["scenario"]] = row
-    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), list(rows.values())), encoding="utf-8")
-    (DOCS / "performance.svg").write_text(plot(list(rows.values())) + "\n", encoding="utf-8")
+    results = read(made.parse_args().files)
+    PAGE.write_text(renewed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+    for peer in peers(results):
+        drawn = plot(peer, [result for result in results if result["peer"] == peer])
+        (DOCS / plot_name(peer)).write_text(drawn + "\n", encoding="utf-8")
 
 
-def renewed(page: str, results: Sequence[dict[str, Any]]) -> str:
+def peers(results: Sequence[Result]) -> list[str]:
+    """Those that were measured, in their order."""
+    return list(dict.fromkeys(result["peer"] for result in results))
+
+
+def plot_name(peer: str) -> str:
+    """The file of a peer's plot."""
+    return f"performance-{peer}.svg"
+
+
+def renewed(page: str, results: Sequence[Result]) -> str:
     """The page with the figures of these results."""
     before, _, rest = page.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
-    dates = sorted({row["at"] for row in results})
-    said = f"Measured {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: {machine()}.\n"
-    if any(not row["failed"] and summary(row)["other_cores"] >= DISTURBED for row in results):
+    days = sorted({result["at"][:10] for result in results})
+    machines = ", ".join(dict.fromkeys(result["machine"] for result in results))
+    said = f"Measured {' to '.join(dict.fromkeys((days[0], days[-1])))}: {machines}.\n"
+    if any(is_marked(result) for result in results):
         said += f"A star: other processes used {DISTURBED} of a core or more meanwhile.\n"
-    lines = [HEAD, ["---"] * len(HEAD), *(cells(row) for row in results)]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{before}{MARKS[0]}{said}\n{table}{MARKS[1]}{after}"
+    parts = [said]
+    targets = target_rows(results)
+    if targets is not None:
+        parts.append(f"## Targets\n\n{table(targets[1], targets[2])}")
+    for peer in peers(results):
+        rows = [row[1:] for result in results if result["peer"] == peer for row in cells(result)]
+        parts.append(f"## {peer}\n\n{table(HEAD[1:], rows)}\n![Work by {peer}'s]({plot_name(peer)})\n")
+    return before + MARKS[0] + "\n".join(parts) + MARKS[1] + after
 
 
-def plot(results: Sequence[dict[str, Any]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """In Markdown."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *rows))
+
+
+def plot(peer: str, results: Sequence[Result]) -> str:
     """How many times the peer's work for each CPU second ours is, as bars."""
     bars = []
-    for row in results:
-        scenario = SCENARIOS[row["scenario"]]
-        if row["failed"] or not scenario.figure.endswith("per_cpu_s"):
+    for result in results:
+        scenario = SCENARIOS[result["scenario"]]
+        figure = scenario.figures[0]
+        found = None if result["failed"] else ratios(result, figure.name)
+        if found is None or figure.is_less_better:
             continue
-        ratio = summary(row)["ratio"]
-        tip = f"{row['peer']}, {scenario.title}: {ratio:.2f} times"
+        tip = f"{scenario.title}: {found[0]:.2f} times"
         bars.append(
             Bar(
-                label=f"{scenario.title}: {row['peer']}",
-                parts=(Part(ratio, 0, "trio-stomp by the peer", tip),),
-                note=f"{ratio:.1f}",
-                is_marked=ratio < 1,
+                label=scenario.title,
+                parts=(Part(found[0], 0, "trio-stomp by the peer", tip),),
+                note=f"{found[0]:.2f}",
+                is_marked=found[0] < 1,
             )
         )
     return bar_chart(
         BarChart(
-            title="Work for each CPU second of the server: trio-stomp by the peer",
+            title=f"Work for each CPU second of the server: trio-stomp by {peer}",
             description="1 is as much as the peer; the numbers are in the table.",
             bars=tuple(bars),
             axis=Axis(title="times the peer's", low=0.0),
