@@ -6,6 +6,9 @@ Rule 3: what was offered counts against the limits until it has been written.
 Offers gather in a list and `flush` hands the list to the writer through a memory channel of
 one place: a task switch and a write for a batch, not for a frame.  While the writer is busy
 with one batch the next keeps gathering, and the writer fetches it by itself.
+
+While the writer has nothing to do, `flush` first tries the socket itself, which does not wait; the
+writer gets what is left. That saves the task switch, of which an answer needs two otherwise.
 """
 
 from __future__ import annotations
@@ -20,21 +23,28 @@ from trio_stomp.config import OutboxConfig
 class Outbox:
     """The response channel of one session (Spring's ``clientOutboundChannel``).
 
+    Args:
+        send_now: writes what goes without waiting, and gives the number of its bytes; it has to be gone on
+            with by who takes. None: the writer writes everything.
+
     Attributes:
         pending: frames offered and not yet handed to the writer. The broker appends to it
             directly while that keeps within the limits: that is worth 80 ns of 300 per delivery.
         size: bytes offered and not yet written.
         is_dirty: whether the broker has noted this outbox for its next flush.
-        on_room: called once, by the writer, when at most a quarter of ``max_bytes`` waits; set by who waits
-            for that.
+        on_room: called once, by who has written, when at most a quarter of ``max_bytes`` waits; set by who
+            waits for that.
     """
 
     __slots__ = (
         "_handed",
         "_is_discarding",
+        "_is_waited_for",
         "_oversize",
         "_receive",
+        "_rest",
         "_send",
+        "_send_now",
         "_taken",
         "close_code",
         "close_reason",
@@ -47,8 +57,11 @@ class Outbox:
         "size",
     )
 
-    def __init__(self, config: OutboxConfig) -> None:
+    def __init__(self, config: OutboxConfig, send_now: Callable[[bytes], int] | None = None) -> None:
         self._send, self._receive = trio.open_memory_channel[list[bytes]](1)
+        self._send_now = send_now
+        self._is_waited_for = False
+        self._rest = b""
         self._handed = False
         self._taken = 0
         self._oversize = 0
@@ -85,10 +98,13 @@ class Outbox:
         return True
 
     def flush(self) -> None:
-        """Hand what has gathered to the writer; if it is still busy it comes for it itself."""
+        """Send what has gathered, or hand it to the writer; if that is still busy it comes for it itself."""
         self.is_dirty = False
         if self.pending and not self._handed and not self.is_finished:
-            self._hand_over()
+            if self._is_waited_for and self._send_now is not None and not self._oversize:
+                self._send_straight(self._send_now)
+            else:
+                self._hand_over()
 
     def finish(self, code: int, reason: str = "") -> None:
         """Nothing more is taken; the writer sends what is there and closes with ``code``.
@@ -106,7 +122,7 @@ class Outbox:
     def discard(self, code: int = 1006, reason: str = "", *, last_words: bytes = b"") -> None:
         """Drop what is queued and whatever comes, and finish, with one more frame if given."""
         self.pending = [last_words] if last_words else []
-        self.size = self._taken + len(last_words)
+        self.size = self._taken + len(self._rest) + len(last_words)
         self._is_discarding = True
         if not self.is_finished:
             self.is_finished = True
@@ -124,21 +140,23 @@ class Outbox:
         The piece before counts as written from this call on. Yields only when it waits;
         cancelling loses nothing.
         """
-        self.size -= self._taken
         if self._taken > self.max_bytes:  # only one that holds the oversized frame is so large
             self._oversize = 0
+        self._wrote(self._taken)
         self._taken = 0
-        if self.on_room is not None and self.size <= self.max_bytes // 4:
-            on_room, self.on_room = self.on_room, None
-            on_room()
         batch: list[bytes] = []
         if self._handed or not self.pending:
+            self._is_waited_for = True
             try:
                 batch = await self._receive.receive()
             except trio.EndOfChannel:
                 batch = []
+            finally:
+                self._is_waited_for = False
             self._handed = False
-        if self._is_discarding or not batch:
+        if self._rest:  # whatever else is dropped: its beginning has been sent
+            batch, self._rest = [self._rest], b""
+        elif self._is_discarding or not batch:
             batch = self._swap()
         data = batch[0] if len(batch) == 1 else b"".join(batch)
         self._taken = len(data)
@@ -151,8 +169,27 @@ class Outbox:
         """
         self.is_finished = True
         self.pending = []
+        self._send_now = None  # which holds the transport
         self._send.close()
         self._receive.close()
+
+    def _send_straight(self, send_now: Callable[[bytes], int]) -> None:
+        batch = self._swap()
+        data = batch[0] if len(batch) == 1 else b"".join(batch)
+        sent = send_now(data)
+        if sent < len(data):
+            if sent:
+                self._rest, data = data[sent:], b""
+            self._handed = True
+            self._send.send_nowait([data] if data else [])
+        if sent:
+            self._wrote(sent)
+
+    def _wrote(self, count: int) -> None:
+        self.size -= count
+        if self.on_room is not None and self.size <= self.max_bytes // 4:
+            on_room, self.on_room = self.on_room, None
+            on_room()
 
     def _hand_over(self) -> None:
         self._handed = True

@@ -117,7 +117,7 @@ class SessionTask:
             heart_beat=core.heart_beat,
             server_name=core.server_name,
         )
-        self.outbox = Outbox(config.outbox)
+        self.outbox = Outbox(config.outbox, transport.send_now)
         self.subscriber = Subscriber(
             session_id=self.id,
             user_name=self.id,

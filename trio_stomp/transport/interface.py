@@ -54,6 +54,13 @@ class Transport(Protocol):
         """Let `receive` come to its end after what has been read so far."""
         ...
 
+    def send_now(self, data: bytes) -> int:
+        """Write what goes without waiting, while the writer does not; how many bytes that was.
+
+        The writer's next `send` has to be of the rest, if there is one.
+        """
+        ...
+
     async def send(self, data: bytes) -> None:
         """Write frames made with `frame_head`; for the one writer.
 

@@ -2,6 +2,7 @@
 
 Rule 1: one write at a time, under the lock, whoever writes (our writer, the library's pongs).
 Rule 2: a write that was cut off midway leaves the stream torn; nothing is ever written after it.
+Rule 3: between `send_now` and the rest of what it was given nobody else writes.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class WireStream(trio.abc.Stream):
 
     __slots__ = (
         "_is_drained",
+        "_is_midway",
         "_is_torn",
         "_lock",
         "_metrics",
@@ -70,9 +72,11 @@ class WireStream(trio.abc.Stream):
         self._readable: Readable | None = None
         if readiness is not None and self._socket is not None:
             self._readable = readiness.watch(self._socket.fileno())
-        self._lock: trio.StrictFIFOLock | None = None  # made for the first write that has to wait
+        # Made for the first write that has to wait. No lock: who begins a write may not be who ends it.
+        self._lock: trio.Semaphore | None = None
         self._write_timeout = write_timeout
         self._metrics = metrics
+        self._is_midway = False
         self._is_torn = False
         self._is_drained = False
         self._waits_since = math.inf
@@ -155,6 +159,43 @@ class WireStream(trio.abc.Stream):
             if not data or not take(data):
                 return bool(data)
 
+    def send_now(self, data: bytes) -> int:
+        """Write what goes without waiting; how many bytes that was, 0 when somebody else is writing.
+
+        After a part of it the rest has to go by `send_rest`, or `leave_rest` be called. It never raises: of a
+        peer that is gone the next write will tell. Of TLS it writes nothing.
+        """
+        lock = self._lock
+        if self._socket is None or self._is_torn or (lock is not None and not lock.value):
+            return 0
+        try:
+            sent = os.write(self._socket.fileno(), data)
+        except OSError:  # no room, or gone
+            return 0
+        self._wrote(sent)
+        if sent < len(data):
+            if lock is None:
+                lock = self._lock = trio.Semaphore(1, max_value=1)
+            lock.acquire_nowait()
+            self._is_midway = True
+        return sent
+
+    async def send_rest(self, data: bytes) -> None:
+        """As `send_all`: what `send_now` did not take, or if there is no such thing any data."""
+        if not self._is_midway:
+            await self.send_all(data)
+            return
+        assert self._lock is not None
+        self._is_midway = False
+        await self._send_locked(self._lock, data, 0)
+
+    def leave_rest(self) -> None:
+        """Nobody will write what `send_now` did not take: that tears the stream."""
+        if self._is_midway:
+            assert self._lock is not None
+            self._is_midway, self._is_torn = False, True
+            self._lock.release()
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Write everything, at once where the kernel takes it (then without yielding).
 
@@ -170,17 +211,23 @@ class WireStream(trio.abc.Stream):
         # Our own lock's freedom is the freedom of the stream: nobody else has it. No await
         # between this look and the write.
         lock, sent = self._lock, 0
-        if self._socket is not None and (lock is None or not lock.locked()):
+        if self._socket is not None and (lock is None or lock.value):
             sent = self._send_now(data)
             if sent == len(data):
                 self._wrote(sent)
                 return
         if lock is None:
-            lock = self._lock = trio.StrictFIFOLock()
-        if sent or not lock.locked():
+            lock = self._lock = trio.Semaphore(1, max_value=1)
+        if sent or lock.value:
             lock.acquire_nowait()
         else:
             await lock.acquire()
+        await self._send_locked(lock, data, sent)
+
+    async def _send_locked(
+        self, lock: trio.Semaphore, data: bytes | bytearray | memoryview, sent: int
+    ) -> None:
+        """Write what is left after ``sent`` bytes, and give back the lock."""
         is_complete = False
         try:
             if self._is_torn:

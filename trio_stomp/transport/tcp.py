@@ -68,13 +68,17 @@ class TcpTransport:
         """Let `receive` come to its end after what has been read so far."""
         self._inbox.close()
 
+    def send_now(self, data: bytes) -> int:
+        """Write what goes without waiting (see `WireStream.send_now`)."""
+        return self._wire.send_now(data)
+
     async def send(self, data: bytes) -> None:
         """Write frames; for the one writer.
 
         Raises:
             trio.BrokenResourceError: the connection is lost (see `WireStream.send_all`).
         """
-        await self._wire.send_all(data)
+        await self._wire.send_rest(data)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Close so that what was sent last arrives, in ``close_timeout`` seconds at the most. Never fails.
@@ -83,6 +87,7 @@ class TcpTransport:
         """
         self._inbox.close()
         self._reading.cancel()
+        self._wire.leave_rest()
         try:
             await self._ended.wait()
             if not self._wire.is_torn:

@@ -149,13 +149,17 @@ class WebSocketTransport:
         self._inbox.close()
         self._below.check_waiting()
 
+    def send_now(self, data: bytes) -> int:
+        """Write what goes without waiting (see `WireStream.send_now`)."""
+        return self._wire.send_now(data)
+
     async def send(self, data: bytes) -> None:
         """Write frames made with `frame_head`; for the one writer.
 
         Raises:
             trio.BrokenResourceError: the connection is lost (see `WireStream.send_all`).
         """
-        await self._wire.send_all(data)
+        await self._wire.send_rest(data)
 
     async def aclose(self, code: int = 1000, reason: str = "") -> None:
         """Exchange Close frames and close; at the deadline, abort. Never fails.
@@ -166,6 +170,7 @@ class WebSocketTransport:
         """
         self._inbox.close()
         self._cutter.stop()
+        self._wire.leave_rest()
         self._below.release()
         try:
             with trio.move_on_after(self._config.close_timeout):
