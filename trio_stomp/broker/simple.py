@@ -50,6 +50,9 @@ logger = logging.getLogger("trio_stomp.broker")
 _FLUSH_COST = 20e-6
 """Seconds that flushing and writing one outbox takes, about."""
 
+_FLUSHED_AT_ONCE = 256
+"""Outboxes: each is a call of the kernel of about 5 us, and others want their turn."""
+
 _PASSES = 128
 """Passes of the scheduler in which a writer that is not held up has written a full outbox: of the default
 512 KiB, TLS makes 32 records, with three or four passes each."""
@@ -146,7 +149,7 @@ class SimpleBroker:
                     else:
                         is_due = not since_flush & 7 and now() >= flushed_at + self._patience()
                     if is_due:
-                        self._flush()
+                        await self._flush()
                         await trio.lowlevel.checkpoint()
                         if self._late or self._slow:
                             await self._offer_again()
@@ -159,7 +162,7 @@ class SimpleBroker:
                 # One more pass: what other readers have in hand joins this flush.
                 await trio.lowlevel.checkpoint()
                 commands = inbox.take_nowait()
-            self._flush()
+            await self._flush()
         if self.queued_count:
             logger.warning("%d messages in queues are lost: they are kept in memory", self.queued_count)
 
@@ -171,10 +174,14 @@ class SimpleBroker:
         """
         return self._config.flush_seconds + len(self._dirty) * _FLUSH_COST
 
-    def _flush(self) -> None:
+    async def _flush(self) -> None:
+        """Flush what was touched; it yields once in a while, not at the end."""
         dirty, self._dirty = self._dirty, []
-        for outbox in dirty:
-            outbox.flush()
+        for start in range(0, len(dirty), _FLUSHED_AT_ONCE):
+            if start:
+                await trio.lowlevel.checkpoint()
+            for outbox in dirty[start : start + _FLUSHED_AT_ONCE]:
+                outbox.flush()
 
     async def _offer_again(self) -> None:
         """Offer once more what had no room, while that helps; whose outbox stays full has overflowed.
@@ -197,7 +204,7 @@ class SimpleBroker:
                     stuck.add(subscriber)
                     self._late.append(offered)
             patience = _PASSES if len(self._late) < len(waiting) else patience - 1
-            self._flush()
+            await self._flush()
             await trio.lowlevel.checkpoint()
         late, self._late = self._late, []
         for subscriber, _, _ in late:
