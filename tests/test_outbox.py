@@ -349,3 +349,128 @@ async def test_closing_leaves_no_open_channel() -> None:
     outbox.close()
     outbox.close()
     assert outbox.offer(b"b")
+
+
+# Writing in the flush.
+
+
+class Socket:
+    """Takes so many bytes of each piece without waiting."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.got: list[bytes] = []
+
+    def send_now(self, data: bytes) -> int:
+        taken = data[: self.room]
+        self.got += [taken] if taken else []
+        return len(taken)
+
+
+@pytest.fixture
+def straight() -> Iterator[tuple[Outbox, Socket]]:
+    socket = Socket(room=1000)
+    made = Outbox(OutboxConfig(messages=5), socket.send_now)
+    made.max_bytes = 100
+    yield made, socket
+    made.close()
+
+
+async def start(outbox: Outbox, nursery: trio.Nursery) -> Writer:
+    writer = Writer(outbox)
+    nursery.start_soon(writer.run)
+    await wait_all_tasks_blocked()
+    return writer
+
+
+async def test_a_flush_sends_itself_what_goes_while_the_writer_has_nothing_to_do(
+    straight: tuple[Outbox, Socket], nursery: trio.Nursery
+) -> None:
+    outbox, socket = straight
+    writer = await start(outbox, nursery)
+    for _ in range(2):
+        outbox.offer(b"a")
+        outbox.offer(b"b")
+        outbox.flush()
+        assert outbox.is_idle
+    await writer.write()
+    assert socket.got == [b"ab", b"ab"]
+    assert writer.written == []
+
+
+async def test_before_the_writer_is_there_a_flush_sends_nothing(straight: tuple[Outbox, Socket]) -> None:
+    outbox, socket = straight
+    outbox.offer(b"a")
+    outbox.flush()
+    assert socket.got == []
+    assert await outbox.take() == b"a"
+
+
+async def test_what_does_not_go_is_the_writers(
+    straight: tuple[Outbox, Socket], nursery: trio.Nursery
+) -> None:
+    outbox, socket = straight
+    writer = await start(outbox, nursery)
+    socket.room = 0
+    outbox.offer(b"abc")
+    outbox.flush()
+    assert outbox.size == 3
+    await writer.write()
+    assert writer.written == [b"abc"]
+
+
+async def test_the_rest_goes_before_all_else_and_nothing_straight_meanwhile(
+    straight: tuple[Outbox, Socket], nursery: trio.Nursery
+) -> None:
+    outbox, socket = straight
+    writer = await start(outbox, nursery)
+    socket.room = 2
+    outbox.offer(b"abcde")
+    outbox.flush()
+    assert outbox.size == 3
+    for frame in (b"f", b"g"):  # before and while the writer writes
+        outbox.offer(frame)
+        outbox.flush()
+        await wait_all_tasks_blocked()
+    await writer.write(2)
+    assert (socket.got, writer.written) == ([b"ab"], [b"cde", b"fg"])
+    assert outbox.is_idle
+
+
+async def test_a_discard_drops_no_rest_whose_beginning_has_been_sent(
+    straight: tuple[Outbox, Socket], nursery: trio.Nursery
+) -> None:
+    outbox, socket = straight
+    writer = await start(outbox, nursery)
+    socket.room = 2
+    outbox.offer(b"abcde")
+    outbox.flush()
+    outbox.offer(b"dropped")
+    outbox.discard(4500, last_words=b"too slow")
+    assert outbox.size == 3 + 8
+    await writer.write(2)
+    assert writer.written == [b"cde", b"too slow"]
+    assert writer.has_ended
+
+
+async def test_a_frame_larger_than_the_limit_is_the_writers(
+    straight: tuple[Outbox, Socket], nursery: trio.Nursery
+) -> None:
+    outbox, socket = straight
+    writer = await start(outbox, nursery)
+    outbox.offer(bytes(101))
+    outbox.flush()
+    await writer.write()
+    assert (socket.got, writer.written) == ([], [bytes(101)])
+
+
+async def test_room_is_told_of_after_a_flush_as_well(
+    straight: tuple[Outbox, Socket], nursery: trio.Nursery
+) -> None:
+    outbox, _ = straight
+    await start(outbox, nursery)
+    calls: list[int] = []
+    outbox.offer(b"x" * 50)
+    outbox.on_room = lambda: calls.append(outbox.size)
+    outbox.flush()
+    assert calls == [0]

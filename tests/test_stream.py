@@ -212,6 +212,73 @@ async def test_small_writes_wait_behind_a_large_one_on_a_socket(
     assert got.index(b"p") == 1_000_000
 
 
+# Writing without waiting.
+
+
+async def test_send_now_writes_what_the_socket_takes(stalled: tuple[WireStream, trio.SocketStream]) -> None:
+    wire, peer = stalled
+    assert wire.send_now(b"abc") == 3
+    assert await peer.receive_some() == b"abc"
+
+
+async def test_between_send_now_and_its_rest_nobody_else_writes(
+    stalled: tuple[WireStream, trio.SocketStream],
+) -> None:
+    wire, peer = stalled
+    data = b"x" * 1_000_000
+    sent = wire.send_now(data)
+    assert 0 < sent < len(data)
+    assert wire.send_now(b"again") == 0
+    got = b""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wire.send_all, b"pong")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(wire.send_rest, data[sent:])
+        while len(got) < len(data) + 4:
+            got += await peer.receive_some()
+    assert got == data + b"pong"
+    assert wire.send_now(b"now") == 3
+
+
+async def test_a_rest_that_is_left_tears_the_stream(stalled: tuple[WireStream, trio.SocketStream]) -> None:
+    wire, peer = stalled
+    sent = wire.send_now(bytes(1_000_000))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(raises_broken, wire)
+        await wait_all_tasks_blocked()
+        wire.leave_rest()
+    assert wire.is_torn
+    assert wire.send_now(b"more") == 0
+    assert len(await read_all(peer)) == sent
+
+
+async def raises_broken(wire: WireStream) -> None:
+    with pytest.raises(trio.BrokenResourceError, match="cut off midway"):
+        await wire.send_all(b"pong")
+
+
+async def test_leaving_no_rest_tears_nothing(stalled: tuple[WireStream, trio.SocketStream]) -> None:
+    wire, _ = stalled
+    wire.send_now(b"abc")
+    wire.leave_rest()
+    assert not wire.is_torn
+
+
+async def test_send_now_leaves_to_the_next_write_what_is_wrong(
+    stalled: tuple[WireStream, trio.SocketStream],
+) -> None:
+    wire, peer = stalled
+    await peer.aclose()
+    assert wire.send_now(b"abc") == 0
+    with pytest.raises(trio.BrokenResourceError):
+        await wire.send_rest(b"abc")
+
+
+async def test_send_now_writes_nothing_where_it_might_wait() -> None:
+    ours, _ = memory_stream_pair()
+    assert wire_over(ours).send_now(b"abc") == 0
+
+
 async def test_a_socket_whose_peer_does_not_read_is_given_up(
     stalled: tuple[WireStream, trio.SocketStream], autojump_clock: MockClock
 ) -> None:
