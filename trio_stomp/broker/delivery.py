@@ -37,32 +37,42 @@ def opening(subscription_id: str | None, version: Version) -> bytes:
 class Look:
     """One message in one encoding, but for its opening."""
 
-    __slots__ = ("_frame_head", "_is_text", "_tail", "frames")
+    __slots__ = ("_frame_head", "_is_text", "frames", "tail")
 
     def __init__(self, encoding: Encoding, tail: bytes, is_text: bool) -> None:
         self._frame_head = encoding.frame_head
         self._is_text = is_text
-        self._tail = tail
+        self.tail = tail
+        """The rest: all headers that are the same for every subscription, and the body."""
         self.frames: dict[bytes | None, bytes] = {}
         """By opening; `frame` fills it."""
 
     def frame(self, opening: bytes) -> bytes:
         """The whole frame, transport's header included."""
-        tail = self._tail
+        tail = self.tail
         made = self._frame_head(len(opening) + len(tail), self._is_text) + opening + tail
         self.frames[opening] = made
         return made
 
     def frame_once(self, lines: bytes) -> bytes:
         """The whole frame for one receiver: it begins with ``lines``, and nobody else gets its like."""
-        tail = self._tail
+        tail = self.tail
         return self._frame_head(len(lines) + len(tail), self._is_text) + lines + tail
 
 
 class Delivery:
     """One message on its way; dies when all outboxes have been offered it, and nobody holds it."""
 
-    __slots__ = ("_body", "_destination", "_headers", "_is_text", "_looks", "_tails", "message_id")
+    __slots__ = (
+        "_body",
+        "_destination",
+        "_encoding",
+        "_headers",
+        "_is_text",
+        "_look",
+        "_looks",
+        "message_id",
+    )
 
     def __init__(self, destination: str, message_id: str, headers: Mapping[str, str], body: bytes) -> None:
         self._destination = destination
@@ -70,8 +80,9 @@ class Delivery:
         self._headers = headers
         self._body = body
         self._is_text = body.isascii() or _is_utf8(body)
-        self._looks: dict[Encoding, Look] = {}
-        self._tails: dict[Version, bytes] = {}
+        self._encoding: Encoding | None = None
+        self._look: Look
+        self._looks: dict[Encoding, Look] | None = None  # made when there is a second
 
     @property
     def size(self) -> int:
@@ -80,19 +91,33 @@ class Delivery:
 
     def look(self, encoding: Encoding) -> Look:
         """The message as that encoding has it."""
+        if self._encoding is encoding:
+            return self._look
+        if self._encoding is None:
+            self._encoding = encoding
+            self._look = Look(encoding, self._encode_tail(encoding.version), self._is_text)
+            return self._look
+        if self._looks is None:
+            self._looks = {self._encoding: self._look}
         found = self._looks.get(encoding)
         if found is None:
-            version = encoding.version
-            tail = self._tails.get(version)
-            if tail is None:
-                tail = self._tails[version] = self._encode_tail(version)
-            found = self._looks[encoding] = Look(encoding, tail, self._is_text)
+            found = self._looks[encoding] = Look(encoding, self._tail(encoding.version), self._is_text)
         return found
+
+    def _tail(self, version: Version) -> bytes:
+        """As encoded for another that speaks the same version, or anew."""
+        assert self._looks is not None
+        for encoding, look in self._looks.items():
+            if encoding.version is version:
+                return look.tail
+        return self._encode_tail(version)
 
     def _encode_tail(self, version: Version) -> bytes:
         body = self._body
         headers = {"destination": self._destination, "message-id": self.message_id}
-        headers |= {name: value for name, value in self._headers.items() if name not in RESERVED}
+        for name, value in self._headers.items():
+            if name not in RESERVED:
+                headers[name] = value
         headers["content-length"] = str(len(body))
         try:
             lines = encode_headers(headers, version)
