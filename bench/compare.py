@@ -100,6 +100,8 @@ def is_asked(peer: Peer, name: str, scenario: Scenario) -> bool:
     """Whether a peer can do this work and is asked for it."""
     if scenario.handler and peer.application is None:
         return False
+    if peer.only:
+        return scenario in [SCENARIOS[key] for key in peer.only]
     return not scenario.others or name in scenario.others
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import attrs
 
 from trio_stomp import StompApp
 
-app = StompApp()
+app = StompApp(fast_json=bool(os.environ.get("BENCH_FAST")))
+"""Without the extra ``fast``, unless it is asked for."""
 work_pool = app.pool("work", threads=16)
 
 

@@ -45,6 +45,7 @@ class Peer:
         made: is there once they have run.
         warmup: seconds of load before the first figure counts.
         asking: more arguments of the generator.
+        only: the scenarios that say something of it; empty: all.
         environment: of the server, beside our own.
     """
 
@@ -56,6 +57,7 @@ class Peer:
     made: Path | None = None
     warmup: float = 2.0
     asking: Sequence[str] = ()
+    only: Sequence[str] = ()
     environment: Mapping[str, str] = attrs.field(factory=dict)
 
     def make(self) -> str | None:
@@ -99,6 +101,9 @@ def _ceiling(*arguments: str) -> Peer:
 
 
 OTHERS: Mapping[str, Peer] = {
+    "trio-stomp[fast]": attrs.evolve(
+        OURS, only=("B1", "B16"), environment={**OURS.environment, "BENCH_FAST": "1"}
+    ),
     "spring": Peer(
         command=("java", "-jar", str(_SPRING / "target" / "spring-stomp.jar"), "--server.port=0"),
         application=(),

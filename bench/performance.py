@@ -7,6 +7,7 @@ Only what stands between the marks of the page is written anew; the words around
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def peers(results: Sequence[Result]) -> list[str]:
 
 def plot_name(peer: str) -> str:
     """The file of a peer's plot."""
-    return f"performance-{peer}.svg"
+    return f"performance-{re.sub('[^a-z-]+', '-', peer).strip('-')}.svg"
 
 
 def renewed(page: str, results: Sequence[Result]) -> str:

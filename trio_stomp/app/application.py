@@ -52,12 +52,20 @@ class StompApp(Routes):
     Args:
         title: what it is called, for `check` and logs.
         converter: your own cattrs converter for payloads, used as it is.
+        fast_json: read and write JSON with msgspec and orjson where these are installed (the extra
+            ``fast``); the values are the same.
     """
 
-    def __init__(self, *, title: str | None = None, converter: cattrs.Converter | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        title: str | None = None,
+        converter: cattrs.Converter | None = None,
+        fast_json: bool = True,
+    ) -> None:
         super().__init__()
         self.title = title
-        self.converter = Converter(converter)
+        self.converter = Converter(converter, fast_json=fast_json)
         self._lifespan: list[Callable[[], Any]] = []
         self._on_connect: Callable[..., Any] | None = None
         self._allow_send: list[str] = []

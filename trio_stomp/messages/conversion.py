@@ -20,6 +20,7 @@ import cattrs
 from cattrs.preconf.json import make_converter as make_json_converter
 
 from trio_stomp.errors import ConversionError
+from trio_stomp.messages.fast_json import fast_reader, fast_writer
 from trio_stomp.messages.strict import make_strict
 
 Reader = Callable[[bytes, str | None], Any]
@@ -54,11 +55,15 @@ class Converter:
     Args:
         converter: your own cattrs converter, used as it is; None: a fresh JSON converter of cattrs
             that takes no value for another type's.
+        fast_json: read and write JSON with msgspec and orjson where these are installed; the values are the
+            same.
     """
 
-    def __init__(self, converter: cattrs.Converter | None = None) -> None:
+    def __init__(self, converter: cattrs.Converter | None = None, *, fast_json: bool = True) -> None:
         self.cattrs = make_strict(make_json_converter()) if converter is None else converter
         self._unstructure_hooks: dict[Any, Callable[[Any], Any]] = {}
+        self._read_json = (fast_reader() if fast_json else None) or _read
+        self._write_json = fast_writer() if fast_json else None
         # Without markers for circles (they cost 10 %): a circle ends as RecursionError all the same.
         self._encode_json = json.JSONEncoder(
             ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
@@ -143,7 +148,10 @@ class Converter:
         if hook is None:
             hook = self._new_unstructure_hook(key)
         try:
-            text = self._encode_json(hook(value))
+            plain = hook(value)
+            if self._write_json is not None and (written := self._write_json(plain)) is not None:
+                return written, JSON
+            text = self._encode_json(plain)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"cannot write a {type_name(kind)} as JSON: {error}") from error
         try:
@@ -177,18 +185,14 @@ class Converter:
         inner = split_optional(annotation)[1]
         is_class = attrs.has(inner) or hasattr(inner, "__dataclass_fields__") or is_typeddict(inner)
         name = type_name(annotation)
-        raw_decode = _DECODER.raw_decode
+        read = self._read_json
 
         def from_json(body: bytes, content_type: str | None) -> Any:
             if content_type is not None and content_type != JSON:
                 _check_json(content_type, name)
-            # Hot path: a plain body is decoded without looking for blanks around it (0.4 us of 1.6).
             try:
-                text = body.decode()
-                raw, end = raw_decode(text)
-                if end != len(text):
-                    raw = _load(body, None)
-            except (ValueError, RecursionError):
+                raw = read(body)
+            except (ValueError, RecursionError):  # which may be no error but unusual: this one says
                 raw = _load(body, None)
             try:
                 return hook(raw, annotation)
@@ -238,6 +242,15 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _read(body: bytes) -> Any:
+    """The JSON value of a body without blanks around it, which takes 0.4 us of 1.6; else a ValueError."""
+    text = body.decode()
+    raw, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError("there is more")
+    return raw
 
 
 def _decode(body: bytes) -> str:
