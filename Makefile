@@ -1,6 +1,7 @@
 # make run: the chat example at http://127.0.0.1:8080/     make test: everything     make check: linters and types
-# make bench: against other servers     make ci-long: soak, fuzzing, floods     make audit: known vulnerabilities
-# make lock: renew requirements-dev.lock     make fuzz, fuzz-tcp: for FUZZ_SECONDS     make clean
+# make bench: against other servers     make guard: instructions of the hot paths     make ci-long: soak, fuzzing
+# make audit: known vulnerabilities     make lock: renew requirements-dev.lock     make fuzz, fuzz-tcp: for FUZZ_SECONDS
+# make clean: what was built
 #
 # Needs python3 (3.11 or newer, with venv); npm is used where it is there. A step is done again only when what
 # it depends on has changed: delete .venv or node_modules to start afresh.
@@ -22,11 +23,11 @@ NPM := $(shell command -v npm 2>/dev/null)
 STATIC := /=examples/chat/page,/stompjs=node_modules/@stomp/stompjs/bundles
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check page bench lock audit fuzz fuzz-tcp clean
+.PHONY: help run test check page bench guard lock audit fuzz fuzz-tcp clean
 .PHONY: ci-long test-long hypothesis-long soak-minute fuzz-wire-minutes fuzz-decoder-million fuzz-minutes import-time
 
 help:
-	@head -3 Makefile | cut -c3-
+	@head -4 Makefile | cut -c3-
 
 run: $(VENV)/.package page
 	@TRIO_STOMP_STATIC="$(STATIC)" $(BIN)/trio-stomp serve examples.chat.app:app --host $(HOST) --port $(PORT)
@@ -53,11 +54,16 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy trio_stomp
 
-# Ours and every peer that can be made here in turn, half an hour; and the page of it.
+# Ours and every peer that can be made here in turn, and how costs grow: an hour and a half; and the page of it.
+# `make bench BENCH_ARGS=--resume` goes on where it was interrupted.
 bench: $(VENV)/.dev
-	@rm -f bench/peers/results.jsonl
-	@$(BIN)/python bench/compare.py --json bench/peers/results.jsonl; result=$$?; \
-		PYTHONPATH=. $(BIN)/python bench/performance.py bench/peers/results.jsonl; exit $$result
+	@$(BIN)/python bench/compare.py --json bench/peers/results.jsonl $(BENCH_ARGS); result=$$?; \
+		PYTHONPATH=. $(BIN)/python bench/performance.py bench/peers/results.jsonl && \
+		PYTHONPATH=. $(BIN)/python bench/growth.py --docs && exit $$result
+
+# Instructions of the hot paths, against the baseline; a minute, with valgrind.
+guard: $(VENV)/.dev
+	@$(BIN)/python bench/guard.py
 
 # What takes minutes, beside `make test`: 20 at most, all of it on this machine.
 ci-long: check test-long hypothesis-long soak-minute fuzz-wire-minutes fuzz-decoder-million fuzz-minutes import-time
