@@ -103,7 +103,7 @@ def test_a_look_is_made_once_for_each_encoding_and_shares_its_tail_by_version() 
     delivery = Delivery("/topic/a", "m", {}, b"hi")
     one, other = Encoding(Version.V1_2, no_head), Encoding(Version.V1_2, no_head)
     assert delivery.look(one) is delivery.look(one)
-    assert delivery.look(one)._tail is delivery.look(other)._tail
+    assert delivery.look(one).tail is delivery.look(other).tail
 
 
 def test_a_look_remembers_its_frames() -> None:
