@@ -9,7 +9,7 @@ import gc
 import itertools
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import trio
 from echo_app import app
@@ -78,11 +78,13 @@ class Client:
 @asynccontextmanager
 async def clients(server: Server, count: int) -> AsyncIterator[list[Client]]:
     """So many, connected and subscribed."""
-    async with trio.open_nursery() as nursery:
-        listener, *_ = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        await stack.enter_async_context(listener)
+        port = listener.socket.getsockname()[1]
         made = []
         for _ in range(count):
-            there = await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1])
+            there = await stack.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
             nursery.start_soon(server.serve_stream, await listener.accept(), "guard")
             client = Client(there)
             await client.write(
@@ -101,6 +103,7 @@ async def clients(server: Server, count: int) -> AsyncIterator[list[Client]]:
             made.append(client)
         gc.collect()
         gc.disable()  # its passes come at other moments each time
+        stack.callback(gc.enable)
         yield made
         nursery.cancel_scope.cancel()
 

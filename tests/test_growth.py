@@ -1,0 +1,118 @@
+"""What one message costs does not depend on how many others are there: counted, not timed.
+
+Bytecodes between two moments, with few and with many others connected; bench/growth.py measures what C code
+does as well.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import attrs
+import pytest
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_stomp import Client, StompApp
+from trio_stomp.testing import TestServer, open_test_server
+
+FEW, MANY = 5, 80
+OTHERS_MAY_COST = 1.02
+"""Trio's own tables of tasks and deadlines are no lists, but not quite flat."""
+
+app = StompApp()
+app.allow_send("/topic/**", "/queue/**")
+app.allow_subscribe("/topic/**", "/queue/**")
+
+
+@app.on_message("/app/echo", send_to_user="/queue/echo")
+async def echo(message: str) -> str:
+    return message
+
+
+@attrs.define
+class Count:
+    """Of bytecodes."""
+
+    total: int = 0
+
+
+@contextlib.contextmanager
+def counting() -> Iterator[Count]:
+    """Count what runs in this thread, tasks that were there before as well."""
+    count, before = Count(), sys.gettrace()
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        count.total += event == "opcode"
+        return trace
+
+    sys.settrace(trace)
+    try:
+        yield count
+    finally:
+        sys.settrace(before)
+
+
+@contextlib.asynccontextmanager
+async def others(server: TestServer, count: int) -> AsyncIterator[None]:
+    """So many clients that have subscribed to topics, patterns and queues of their own, and say nothing."""
+    async with contextlib.AsyncExitStack() as stack:
+        for number in range(count):
+            client = await stack.enter_async_context(server.client())
+            for destination in (f"/topic/{number}", f"/topic/{number}/*", f"/queue/{number}"):
+                await stack.enter_async_context(client.subscribe(destination))
+        await wait_all_tasks_blocked()
+        yield
+
+
+async def answers(server: TestServer, client: Client) -> None:
+    async with client.subscribe("/user/queue/echo") as replies:
+        for _ in range(5):
+            await client.send("/app/echo", "hello")
+            await replies.receive()
+
+
+async def publishes(server: TestServer, client: Client) -> None:
+    async with client.subscribe("/topic/mine") as messages:
+        for _ in range(5):
+            await client.send("/topic/mine", "hello")
+            await messages.receive()
+
+
+async def queues(server: TestServer, client: Client) -> None:
+    async with client.subscribe("/queue/mine", ack="client-individual") as messages:
+        for _ in range(5):
+            await client.send("/queue/mine", "hello")
+            await client.ack(await messages.receive())
+
+
+async def comes_and_goes(server: TestServer, client: Client) -> None:
+    for _ in range(2):
+        async with server.client() as another, another.subscribe("/topic/mine"):
+            await wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
+
+
+Work = Callable[[TestServer, Client], Awaitable[None]]
+
+
+async def counted(work: Work, count: int) -> int:
+    async with open_test_server(app) as server, others(server, count), server.client() as client:
+        await work(server, client)  # what is made at the first time is left out
+        await wait_all_tasks_blocked()
+        with counting() as found:
+            await work(server, client)
+            await wait_all_tasks_blocked()
+    return found.total
+
+
+@pytest.mark.parametrize("work", [answers, publishes, queues, comes_and_goes])
+async def test_what_it_costs_does_not_depend_on_how_many_others_there_are(
+    work: Work, autojump_clock: MockClock
+) -> None:
+    few, many = await counted(work, FEW), await counted(work, MANY)
+    assert many <= few * OTHERS_MAY_COST, f"{few} bytecodes beside {FEW} others, {many} beside {MANY}"
