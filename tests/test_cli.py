@@ -166,6 +166,28 @@ def test_settings_that_cannot_be_used_are_told_in_one_line(
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize(
+    "interrupt", [KeyboardInterrupt(), BaseExceptionGroup("in a task", [KeyboardInterrupt(), ValueError()])]
+)
+def test_an_interrupt_exits_with_130_wherever_it_came(
+    interrupt: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*_: object) -> None:
+        raise interrupt
+
+    monkeypatch.setattr("trio_stomp.cli.messaging.trio.run", run)
+    assert main(["subscribe", "ws://127.0.0.1:1/ws", "/topic/a"]) == 130
+
+
+def test_what_is_no_interrupt_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> None:
+        raise ExceptionGroup("in a task", [ZeroDivisionError()])
+
+    monkeypatch.setattr("trio_stomp.cli.messaging.trio.run", run)
+    with pytest.raises(ExceptionGroup):
+        main(["subscribe", "ws://127.0.0.1:1/ws", "/topic/a"])
+
+
 def test_serving_has_the_collector_look_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
     """`main` up to the event loop, where it is looked at what the process has become."""
     before = gc.get_threshold()

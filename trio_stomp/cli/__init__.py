@@ -33,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILED
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BaseExceptionGroup as group:  # SIGINT came while a task was running
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        return 128 + signal.SIGINT
     return status
 
 
