@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ def main() -> int:
     """Run the comparison."""
     options = _options()
     _allow_files()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # no server is left behind
     names = options.peers.split(",")
     results = read([options.json]) if options.resume and options.json and options.json.exists() else []
     done = {(result["peer"], result["scenario"]) for result in results if not result["failed"]}

@@ -16,7 +16,7 @@ import attrs
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_stomp import Client, StompApp
+from trio_stomp import Client, ConnectRequest, StompApp, User
 from trio_stomp.testing import TestServer, open_test_server
 
 FEW, MANY = 5, 80
@@ -28,7 +28,12 @@ app.allow_send("/topic/**", "/queue/**")
 app.allow_subscribe("/topic/**", "/queue/**")
 
 
-@app.on_message("/app/echo", send_to_user="/queue/echo")
+@app.on_connect
+async def come(request: ConnectRequest) -> User:
+    return User("guest")  # thousands may be one user
+
+
+@app.on_message("/app/echo", send_to_user="/queue/echo", broadcast=False)
 async def echo(message: str) -> str:
     return message
 
@@ -59,11 +64,12 @@ def counting() -> Iterator[Count]:
 
 @contextlib.asynccontextmanager
 async def others(server: TestServer, count: int) -> AsyncIterator[None]:
-    """So many clients that have subscribed to topics, patterns and queues of their own, and say nothing."""
+    """So many clients that have subscribed to topics, patterns and queues, and say nothing."""
     async with contextlib.AsyncExitStack() as stack:
         for number in range(count):
             client = await stack.enter_async_context(server.client())
-            for destination in (f"/topic/{number}", f"/topic/{number}/*", f"/queue/{number}"):
+            own = (f"/topic/{number}", f"/topic/{number}/*", f"/queue/{number}", "/user/queue/echo")
+            for destination in own:
                 await stack.enter_async_context(client.subscribe(destination))
         await wait_all_tasks_blocked()
         yield

@@ -72,7 +72,10 @@ class Plan:
             ConversionError: payload, header or variable does not fit its annotation.
             AccessDenied: the handler asks for a `User` that the session has not.
         """
-        return tuple([fill(message, session, variables, error) for fill in self._fills])
+        fills = self._fills
+        if len(fills) == 1:  # the payload alone, most often
+            return (fills[0](message, session, variables, error),)
+        return tuple([fill(message, session, variables, error) for fill in fills])
 
 
 @attrs.frozen(kw_only=True)

@@ -139,14 +139,14 @@ class Converter:
             TypeError, ValueError: JSON has no way to say it (NaN, an unknown class); the text names the type.
         """
         kind = type(value)
-        if kind is str or (isinstance(value, str) and not isinstance(value, enum.Enum)):
-            return value.encode(), TEXT
-        if isinstance(value, bytes | bytearray | memoryview):
-            return bytes(value), BINARY
-        key = kind if annotation is None else annotation
-        hook = self._unstructure_hooks.get(key)
-        if hook is None:
-            hook = self._new_unstructure_hook(key)
+        hook = self._unstructure_hooks.get(kind) if annotation is None else None
+        if hook is None:  # else it is known to be neither text nor bytes
+            if kind is str or (isinstance(value, str) and not isinstance(value, enum.Enum)):
+                return value.encode(), TEXT
+            if isinstance(value, bytes | bytearray | memoryview):
+                return bytes(value), BINARY
+            key = kind if annotation is None else annotation
+            hook = self._unstructure_hooks.get(key) or self._new_unstructure_hook(key)
         try:
             plain = hook(value)
             if self._write_json is not None and (written := self._write_json(plain)) is not None:

@@ -135,9 +135,9 @@ class Dispatcher:
     def _to_handler(self, session: SessionTask, frame: Frame, found: Found) -> Awaitable[None] | None:
         route, variables = found
         message = Message(frame.headers["destination"], frame.headers, frame.body)
-        run = partial(self._handling.message, session, frame, route, message, variables)
         if route.concurrency is None:
-            return run()
+            return self._handling.message(session, frame, route, message, variables)
+        run = partial(self._handling.message, session, frame, route, message, variables)
         return self._handling.start_concurrent(session, route, run)
 
     def _find(self, app: CompiledApp, destination: str) -> Found | None:

@@ -54,8 +54,9 @@ class Transport(Protocol):
         """Let `receive` come to its end after what has been read so far."""
         ...
 
-    def send_now(self, data: bytes) -> int:
-        """Write what goes without waiting, while the writer does not; how many bytes that was.
+    @property
+    def send_now(self) -> Callable[[bytes], int]:
+        """Writes what goes without waiting, while the writer does not; how many bytes that was.
 
         The writer's next `send` has to be of the rest, if there is one.
         """

@@ -139,8 +139,9 @@ class LibraryStream(trio.abc.Stream):
     def _take(self, data: bytes) -> bool:
         """See to one read; whether more may follow before `receive_some` looks again."""
         cutter = self._cutter
-        cutter.refill(self._wire.last_read - self._fed_at)
-        self._fed_at = self._wire.last_read
+        now = self._wire.last_read
+        cutter.refill(now - self._fed_at)
+        self._fed_at = now
         cutter.feed(data)
         self._hand_over()
         is_plain = not (cutter.passed or cutter.close or cutter.is_refused or cutter.is_lost)

@@ -101,7 +101,9 @@ class WireStream(trio.abc.Stream):
         try:
             if self._socket is None:
                 data = bytes(await self._stream.receive_some(max_bytes))
-                self._came(data)
+                self.last_read = trio.current_time()
+                self.bytes_read += len(data)
+                self._metrics.bytes_in += len(data)
                 return data
             size = max_bytes or RECEIVE_BYTES
             found = None if self._is_drained else self._receive_now(self._socket, size)
@@ -172,7 +174,8 @@ class WireStream(trio.abc.Stream):
             sent = os.write(self._socket.fileno(), data)
         except OSError:  # no room, or gone
             return 0
-        self._wrote(sent)
+        self._metrics.bytes_out += sent
+        self.last_written = trio.current_time()
         if sent < len(data):
             if lock is None:
                 lock = self._lock = trio.Semaphore(1, max_value=1)
@@ -318,14 +321,12 @@ class WireStream(trio.abc.Stream):
             if socket.fileno() < 0:
                 raise trio.ClosedResourceError("this stream was closed") from error
             raise trio.BrokenResourceError("the peer is gone") from error
-        self._is_drained = len(data) < max_bytes  # asking once more would be a call in vain
-        self._came(data)
-        return data
-
-    def _came(self, data: bytes) -> None:
+        size = len(data)
+        self._is_drained = size < max_bytes  # asking once more would be a call in vain
         self.last_read = trio.current_time()
-        self.bytes_read += len(data)
-        self._metrics.bytes_in += len(data)
+        self.bytes_read += size
+        self._metrics.bytes_in += size
+        return data
 
     def _send_now(self, data: bytes | bytearray | memoryview) -> int:
         """What the kernel takes without waiting: bytes, 0 when nothing."""

@@ -68,9 +68,10 @@ class TcpTransport:
         """Let `receive` come to its end after what has been read so far."""
         self._inbox.close()
 
-    def send_now(self, data: bytes) -> int:
-        """Write what goes without waiting (see `WireStream.send_now`)."""
-        return self._wire.send_now(data)
+    @property
+    def send_now(self) -> Callable[[bytes], int]:
+        """Writes what goes without waiting (see `WireStream.send_now`)."""
+        return self._wire.send_now
 
     async def send(self, data: bytes) -> None:
         """Write frames; for the one writer.

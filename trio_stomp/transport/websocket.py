@@ -149,9 +149,10 @@ class WebSocketTransport:
         self._inbox.close()
         self._below.check_waiting()
 
-    def send_now(self, data: bytes) -> int:
-        """Write what goes without waiting (see `WireStream.send_now`)."""
-        return self._wire.send_now(data)
+    @property
+    def send_now(self) -> Callable[[bytes], int]:
+        """Writes what goes without waiting (see `WireStream.send_now`)."""
+        return self._wire.send_now
 
     async def send(self, data: bytes) -> None:
         """Write frames made with `frame_head`; for the one writer.

@@ -4,6 +4,7 @@ import org.springframework.beans.factory.annotation.Value;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.autoconfigure.SpringBootApplication;
 import org.springframework.boot.web.servlet.context.ServletWebServerInitializedEvent;
+import org.springframework.context.annotation.Bean;
 import org.springframework.context.annotation.Configuration;
 import org.springframework.context.event.EventListener;
 import org.springframework.messaging.handler.annotation.MessageMapping;
@@ -15,6 +16,7 @@ import org.springframework.web.socket.config.annotation.EnableWebSocketMessageBr
 import org.springframework.web.socket.config.annotation.StompEndpointRegistry;
 import org.springframework.web.socket.config.annotation.WebSocketMessageBrokerConfigurer;
 import org.springframework.web.socket.config.annotation.WebSocketTransportRegistration;
+import org.springframework.web.socket.server.standard.ServletServerContainerFactoryBean;
 
 /** What trio-stomp is compared with: Spring's simple broker on Tomcat, as its guide sets it up. */
 @SpringBootApplication
@@ -44,6 +46,14 @@ public class Peer {
 
         @Value("${send-time:60000}")
         private int sendTime;
+
+        /** Tomcat's buffer for one message, of each connection: bytes; 8192 is its own choice. */
+        @Bean
+        ServletServerContainerFactoryBean container(@Value("${text-buffer:8192}") int size) {
+            ServletServerContainerFactoryBean container = new ServletServerContainerFactoryBean();
+            container.setMaxTextMessageBufferSize(size);
+            return container;
+        }
 
         @Override
         public void registerStompEndpoints(StompEndpointRegistry registry) {
