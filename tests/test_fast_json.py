@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from trio_stomp.errors import ConversionError
 from trio_stomp.messages.conversion import Converter
-from trio_stomp.messages.fast_json import fast_reader, fast_writer
+from trio_stomp.messages.fast_json import fast_reader, fast_writer, standard_writer
 
 fast, plain = Converter(fast_json=True), Converter(fast_json=False)
 
@@ -113,6 +114,30 @@ def test_the_libraries_are_used_where_they_are_installed() -> None:
     assert writer is not None
     assert writer([1]) == b"[1]"
     assert fast._read_json.__module__ != plain._read_json.__module__
+
+
+@given(values)
+@example([[[]], {}, {"": {}}, "\u2028", 1e16, -0.0])
+def test_the_kept_writer_writes_what_the_usual_one_does(value: Any) -> None:
+    usual = json.JSONEncoder(
+        ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
+    ).encode
+    assert attempt(standard_writer(), value) == attempt(usual, value)
+
+
+def attempt(write: Callable[[Any], str], value: Any) -> str:
+    """What is written, or which error."""
+    try:
+        return write(value)
+    except (TypeError, ValueError) as error:
+        return repr(error)
+
+
+def test_where_the_standard_library_has_no_such_part_all_is_as_usual(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(json.encoder, "c_make_encoder", None)
+    assert standard_writer()({"a": [1, 2]}) == '{"a":[1,2]}'
 
 
 @pytest.mark.parametrize("missing", ["msgspec", "orjson"])

@@ -20,7 +20,7 @@ import cattrs
 from cattrs.preconf.json import make_converter as make_json_converter
 
 from trio_stomp.errors import ConversionError
-from trio_stomp.messages.fast_json import fast_reader, fast_writer
+from trio_stomp.messages.fast_json import fast_reader, fast_writer, standard_writer
 from trio_stomp.messages.strict import make_strict
 
 Reader = Callable[[bytes, str | None], Any]
@@ -64,10 +64,7 @@ class Converter:
         self._unstructure_hooks: dict[Any, Callable[[Any], Any]] = {}
         self._read_json = (fast_reader() if fast_json else None) or _read
         self._write_json = fast_writer() if fast_json else None
-        # Without markers for circles (they cost 10 %): a circle ends as RecursionError all the same.
-        self._encode_json = json.JSONEncoder(
-            ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
-        ).encode
+        self._encode_json = standard_writer()
 
     def reader(self, annotation: Any) -> Reader:
         """What turns bodies into ``annotation``'s values; for making once per handler.
