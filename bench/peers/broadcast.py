@@ -13,7 +13,8 @@ from collections import defaultdict
 
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-Subscribers = defaultdict[str, dict[ServerConnection, str]]
+Subscribers = defaultdict[str, defaultdict[str, set[ServerConnection]]]
+"""By destination and the id of the subscription, with which a MESSAGE begins."""
 
 
 def parse(text: str) -> tuple[str, dict[str, str], str]:
@@ -23,11 +24,11 @@ def parse(text: str) -> tuple[str, dict[str, str], str]:
 
 
 async def main(port: int) -> None:
-    topics: Subscribers = defaultdict(dict)
+    topics: Subscribers = defaultdict(lambda: defaultdict(set))
     ids = itertools.count(1)
 
     async def handle(connection: ServerConnection) -> None:
-        mine: list[str] = []
+        mine: list[set[ServerConnection]] = []
         try:
             async for text in connection:
                 if isinstance(text, bytes):
@@ -36,23 +37,23 @@ async def main(port: int) -> None:
                 if command in ("CONNECT", "STOMP"):
                     await connection.send("CONNECTED\nversion:1.2\nheart-beat:0,0\n\n\0")
                 elif command == "SUBSCRIBE":
-                    topics[headers["destination"]][connection] = headers["id"]
-                    mine.append(headers["destination"])
+                    group = topics[headers["destination"]][headers["id"]]
+                    group.add(connection)
+                    mine.append(group)
                     if "receipt" in headers:
                         await connection.send(f"RECEIPT\nreceipt-id:{headers['receipt']}\n\n\0")
                 elif command == "SEND":
                     destination = headers["destination"]
-                    found = topics.get(destination, {})
-                    for id in set(found.values()):
+                    for id, group in topics[destination].items():
                         frame = (
                             f"MESSAGE\nsubscription:{id}\ndestination:{destination}\nmessage-id:{next(ids)}\n"
                             f"content-type:{headers.get('content-type', 'text/plain')}\n"
                             f"content-length:{len(body.encode())}\n\n{body}\0"
                         )
-                        broadcast([peer for peer, own in found.items() if own == id], frame)
+                        broadcast(group, frame)
         finally:
-            for destination in mine:
-                topics[destination].pop(connection, None)
+            for group in mine:
+                group.discard(connection)
 
     async with serve(
         handle,
