@@ -33,8 +33,9 @@ HEAD = ("cost", "unit", "at", "is", "at", "is", "at", "is", "at", "is", "most by
 
 @attrs.frozen
 class Cost:
-    """One kind of cost by size."""
+    """One kind of cost by size; ``name`` is short, for the plot."""
 
+    name: str
     title: str
     unit: str
     by_size: dict[int, float]
@@ -78,7 +79,7 @@ def by_subscribers(options: argparse.Namespace, window: int) -> Cost:
         with server(options, "--set", f"accept.connections={count + 100}") as (url, pid):
             rows = load(options, url, pid, "fanout", "--subs", str(count), "--window", str(window))
         found[count] = 1e6 / median(rows, "deliveries_per_cpu_s")
-    return Cost(f"a delivery, by subscribers, window {window}", "us", found)
+    return Cost(f"delivery, window {window}", f"a delivery, by subscribers, window {window}", "us", found)
 
 
 def by_connections(options: argparse.Namespace) -> list[Cost]:
@@ -99,9 +100,9 @@ def by_connections(options: argparse.Namespace) -> list[Cost]:
                     load(options, url, pid, "echo", *asked, *where), "roundtrips_per_cpu_s"
                 )
     return [
-        Cost("a connect, by connections", "us", connect),
-        Cost("a connection's memory, by connections", "KiB", memory),
-        Cost("an answer to one of 50, by idle others", "us", answer),
+        Cost("connect", "a connect, by connections", "us", connect),
+        Cost("memory", "a connection's memory, by connections", "KiB", memory),
+        Cost("answer", "an answer to one of 50, by idle others", "us", answer),
     ]
 
 
@@ -117,7 +118,7 @@ def plot(costs: Sequence[Cost]) -> str:
     """All costs as multiples of the first, over the size."""
     points = [
         Series(
-            name=f"{cost.title}",
+            name=cost.name,
             points=tuple(
                 Point(size, value / next(iter(cost.by_size.values())), f"{size:,}: {value:.3g} {cost.unit}")
                 for size, value in cost.by_size.items()
