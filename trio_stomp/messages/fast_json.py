@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, Final
-
-_SAMPLE: Final = {"a": [1.5, None, True, "\u00e9\n"], "b": {}}
+from typing import Any
 
 
 def standard_writer() -> Callable[[Any], str]:
@@ -24,10 +22,11 @@ def standard_writer() -> Callable[[Any], str]:
     """
     # Without markers for circles (they cost 10 %): a circle ends as RecursionError all the same.
     usual = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+    sample = {"a": [1.5, None, True, "\u00e9\n"], "b": {}}
     try:
         make: Any = vars(json.encoder)["c_make_encoder"]
         kept = make(None, usual.default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
-        is_as_expected = "".join(kept(_SAMPLE, 0)) == usual.encode(_SAMPLE)
+        is_as_expected = "".join(kept(sample, 0)) == usual.encode(sample)
     except (KeyError, AttributeError, TypeError):
         is_as_expected = False
     return (lambda value: "".join(kept(value, 0))) if is_as_expected else usual.encode
