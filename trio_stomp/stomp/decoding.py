@@ -250,28 +250,8 @@ class FrameDecoder:
         if len(lines) - 1 > self.limits.headers:
             raise self._too_many_headers()
         unescapes = _UNESCAPES[version] if "\\" in text and command not in UNESCAPED else None
-        del lines[0]
-        headers = self._plain_headers(lines) if unescapes is None else None
-        if headers is None:
-            headers = self._read_headers(lines, unescapes)
-        self._frame = Frame(command, headers)
-        length = headers.get("content-length")
-        self._length = None if length is None else self._read_length(length)
-
-    @staticmethod
-    def _plain_headers(lines: list[str]) -> dict[str, str] | None:
-        """Headers with nothing wrong or unusual in them, in 0.6 of the time; None: it is not so."""
-        try:
-            headers = dict([line.split(":", 1) for line in lines])
-        except ValueError:  # no colon
-            return None
-        if len(headers) < len(lines) or "" in headers:  # the first of its name counts
-            return None
-        return headers
-
-    @staticmethod
-    def _read_headers(lines: list[str], unescapes: Mapping[str, str] | None) -> dict[str, str]:
         headers: dict[str, str] = {}
+        del lines[0]
         for line in lines:
             name, colon, value = line.partition(":")
             if not colon:
@@ -282,7 +262,9 @@ class FrameDecoder:
                 name, value = _unescape(name, unescapes), _unescape(value, unescapes)
             if name not in headers:
                 headers[name] = value
-        return headers
+        self._frame = Frame(command, headers)
+        length = headers.get("content-length")
+        self._length = None if length is None else self._read_length(length)
 
     def _quote(self) -> Frame | None:
         """What an ERROR has to know of a head that was refused: command and receipt, if they can be read.
