@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 LOAD = HERE / "load.py"
@@ -61,12 +62,17 @@ def server(options: argparse.Namespace, *arguments: str) -> Iterator[tuple[str, 
             raise SystemExit(f"the server did not start: {line!r}")
         yield line.removeprefix(READY).strip(), process.pid
     finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end(process)
+
+
+def end(process: subprocess.Popen[Any], seconds: float = 15.0) -> None:
+    """Ask a process to end, and see to it when it does not in time."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def load(
@@ -113,6 +119,18 @@ def machine() -> str:
     """One line: what this ran on."""
     versions = f"{platform.python_implementation()} {platform.python_version()}"
     return f"{versions}, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a page."""
+    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *rows))
+
+
+def replaced(page: str, name: str, text: str) -> str:
+    """The page with ``text`` between its marks of that name; the words around them stay."""
+    before, begins, rest = page.partition(f"<!-- {name} -->\n")
+    _, ends, after = rest.partition(f"<!-- /{name} -->")
+    return f"{before}{begins}{text}{ends}{after}"
 
 
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

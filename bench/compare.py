@@ -21,7 +21,7 @@ from typing import Any
 
 from common import LOAD, machine, parser, print_table
 from peering import OTHERS, OURS, Peer, PeerError, running
-from results import HEAD, Result, cells, disturbance, is_marked, missed, read, target_rows
+from results import HEAD, Result, cells, disturbance, is_marked, missed, read, side_by_side, target_rows
 from scenarios import SCENARIOS, Scenario
 
 AGAIN = 3
@@ -233,6 +233,7 @@ def show_all(results: Sequence[Result]) -> int:
     print_table("ours against theirs", HEAD, [row for result in results for row in cells(result)])
     if any(is_marked(result) for result in results):
         print("* other processes used 0.15 of a core or more meanwhile: run it again")
+    print_table(*side_by_side(results))
     reached = target_rows(results)
     if reached:
         print_table(*reached)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-from common import load, machine, median, parser, print_table, server
+from common import load, machine, markdown, median, parser, print_table, replaced, server
 from connections import answer_of, cpu_seconds, holders, resident
 
 from trio_stomp.stress.plot import LineChart, Panel, Point, Series, line_chart
@@ -27,7 +27,6 @@ AT_MOST = 2.0
 SUBSCRIBERS = (10, 100, 1_000, 10_000)
 CONNECTIONS = (100, 1_000, 10_000)
 DOCS = Path(__file__).parent.parent / "docs"
-MARKS = ("<!-- growth -->\n", "<!-- /growth -->")
 HEAD = ("cost", "unit", "at", "is", "at", "is", "at", "is", "at", "is", "most by first")
 
 
@@ -65,7 +64,8 @@ def main() -> int:
     print_table("cost by size, medians", HEAD, rows)
     if options.docs:
         page = DOCS / "performance.md"
-        page.write_text(renewed(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
+        text = f"{machine()}.\n\n{markdown(HEAD, rows)}"
+        page.write_text(replaced(page.read_text(encoding="utf-8"), "growth", text), encoding="utf-8")
         (DOCS / "growth.svg").write_text(plot(costs) + "\n", encoding="utf-8")
     grown = [cost.title for cost in costs if cost.growth > AT_MOST]
     print(f"more than {AT_MOST:g} times the first: {', '.join(grown)}" if grown else "no cost has doubled")
@@ -104,14 +104,6 @@ def by_connections(options: argparse.Namespace) -> list[Cost]:
         Cost("memory", "a connection's memory, by connections", "KiB", memory),
         Cost("answer", "an answer to one of 50, by idle others", "us", answer),
     ]
-
-
-def renewed(page: str, rows: Sequence[Sequence[str]]) -> str:
-    """The page with this table."""
-    before, _, rest = page.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    table = "".join(f"| {' | '.join(line)} |\n" for line in (HEAD, ["---"] * len(HEAD), *rows))
-    return f"{before}{MARKS[0]}{machine()}.\n\n{table}{MARKS[1]}{after}"
 
 
 def plot(costs: Sequence[Cost]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 import attrs
-from common import HERE
+from common import HERE, end
 from scenarios import Scenario
 
 PEERS = HERE / "peers"
@@ -159,12 +159,7 @@ def running(name: str, peer: Peer, scenario: Scenario, cpu: int) -> Iterator[tup
         try:
             yield _url(name, process, output), process.pid
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            end(process, 20)
 
 
 def _url(name: str, process: subprocess.Popen[bytes], output: IO[bytes]) -> str:

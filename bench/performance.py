@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import HERE
-from results import DISTURBED, HEAD, Result, cells, is_marked, ratios, read, target_rows
+from common import HERE, markdown, replaced
+from results import DISTURBED, HEAD, Result, cells, is_marked, ratios, read, side_by_side, target_rows
 from scenarios import SCENARIOS
 
 from trio_stomp.stress.plot import Bar, BarChart, Part, bar_chart
@@ -20,7 +20,6 @@ from trio_stomp.stress.scale import Axis
 
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "performance.md"
-MARKS = ("<!-- figures -->\n", "<!-- /figures -->")
 _WIDTH = 900
 """Pixels."""
 
@@ -50,8 +49,6 @@ def plot_name(peer: str) -> str:
 
 def renewed(page: str, results: Sequence[Result]) -> str:
     """The page with the figures of these results."""
-    before, _, rest = page.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
     days = sorted({result["at"][:10] for result in results})
     machines = ", ".join(dict.fromkeys(result["machine"] for result in results))
     said = f"Measured {' to '.join(dict.fromkeys((days[0], days[-1])))}: {machines}.\n"
@@ -60,16 +57,13 @@ def renewed(page: str, results: Sequence[Result]) -> str:
     parts = [said]
     targets = target_rows(results)
     if targets is not None:
-        parts.append(f"## Targets\n\n{table(targets[1], targets[2])}")
+        parts.append(f"## Targets\n\n{markdown(targets[1], targets[2])}")
+    title, head, lines = side_by_side(results)
+    parts.append(f"## Side by side\n\n{title}.\n\n{markdown(head, lines)}")
     for peer in peers(results):
         rows = [row[1:] for result in results if result["peer"] == peer for row in cells(result)]
-        parts.append(f"## {peer}\n\n{table(HEAD[1:], rows)}\n![Work by {peer}'s]({plot_name(peer)})\n")
-    return before + MARKS[0] + "\n".join(parts) + MARKS[1] + after
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """In Markdown."""
-    return "".join(f"| {' | '.join(line)} |\n" for line in (head, ["---"] * len(head), *rows))
+        parts.append(f"## {peer}\n\n{markdown(HEAD[1:], rows)}\n![Work by {peer}'s]({plot_name(peer)})\n")
+    return replaced(page, "figures", "\n".join(parts))
 
 
 def plot(peer: str, results: Sequence[Result]) -> str:

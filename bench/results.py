@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scenarios import CUT, P99, SCENARIOS, TARGETS, Figure, Target
+from scenarios import CUT, DELIVERIES, P99, ROUND_TRIPS, SCENARIOS, TARGETS, Figure, Target
 
 DISTURBED = 0.15
 """Cores used by others from which on a round does not count (PERFORMANCE.md)."""
@@ -129,6 +129,23 @@ def outcomes(results: Sequence[Result]) -> list[tuple[Target, float]]:
         if value is not None:
             found.append((target, value))
     return found
+
+
+def side_by_side(results: Sequence[Result]) -> tuple[str, list[str], list[list[str]]]:
+    """Title, head and rows of the table of all peers' work, the raw socket's beside them.
+
+    Ours is the median of what it did beside each of them.
+    """
+    peers = list(dict.fromkeys(result["peer"] for result in results))
+    rows = []
+    for key, scenario in SCENARIOS.items():
+        name = scenario.figures[0].name
+        found = {result["peer"]: result for result in results if result["scenario"] == key}
+        ours = [value for result in found.values() for value in values(result, "ours", name)]
+        if ours and scenario.figures[0] in (DELIVERIES, ROUND_TRIPS):
+            theirs = [median(found[peer], "theirs", name) if peer in found else "-" for peer in peers]
+            rows.append([scenario.title, number(statistics.median(ours)), *theirs])
+    return "deliveries or round trips per CPU second", ["scenario", "ours", *peers], rows
 
 
 TARGET_HEAD = ("peer", "scenario", "figure", "target", "reached", "")

@@ -150,8 +150,8 @@ SCENARIOS: Mapping[str, Scenario] = {
     "G1": _fanout(100, 64, 1024),
     "G64": _fanout(100, 4, 65536, settings={"spring": ("--text-buffer=131072",)}),
     "H": Scenario(
-        title="fan-out to 4,500, 500 more that read nothing, window 16, 1 KiB",
-        arguments=("fanout", "--subs", "5000", "--slow", "500", "--window", "16", "--body", "1024"),
+        title="fan-out to 4,500, 500 more that read nothing, window 16, 4 KiB",
+        arguments=("fanout", "--subs", "5000", "--slow", "500", "--window", "16", "--body", "4096"),
         figures=(DELIVERIES, MEMORY, CUT),
         settings={"spring": _SPRING_DEFAULTS},
         is_fresh=True,

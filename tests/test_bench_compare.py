@@ -108,8 +108,8 @@ def test_the_page_gets_the_figures_and_keeps_its_words() -> None:
     page = performance.PAGE.read_text(encoding="utf-8")
     rows = [result(ours=[3000], theirs=[1000]), result("B1", failed="no")]
     made = performance.renewed(page, rows)
-    assert made.startswith(page.partition(performance.MARKS[0])[0])
-    assert made.endswith(page.partition(performance.MARKS[1])[2])
+    assert made.startswith(page.partition("<!-- figures -->")[0])
+    assert made.endswith(page.partition("<!-- /figures -->")[2])
     assert (
         "| spring | fan-out to 10, window 64 | deliveries per CPU s | at least 3 x | 3.00 x | met |" in made
     )
@@ -118,6 +118,13 @@ def test_the_page_gets_the_figures_and_keeps_its_words() -> None:
         in made
     )
     assert performance.renewed(made, rows) == made
+
+
+def test_the_raw_socket_stands_beside_the_others() -> None:
+    rows = [result(ours=[30], theirs=[10]), result(peer="ceiling", ours=[40], theirs=[20])]
+    _, head, lines = results.side_by_side([*rows, result("C", ours=[1], theirs=[1])])
+    assert head == ["scenario", "ours", "spring", "ceiling"]
+    assert lines == [["fan-out to 10, window 64", "35", "10", "20"]]
 
 
 def test_the_plot_has_a_bar_for_each_ratio_of_work() -> None:

@@ -383,6 +383,15 @@ async def start(outbox: Outbox, nursery: trio.Nursery) -> Writer:
     return writer
 
 
+async def half_sent(outbox: Outbox, socket: Socket, nursery: trio.Nursery) -> Writer:
+    """A writer that has to write ``cde``; the socket has taken ``ab``."""
+    writer = await start(outbox, nursery)
+    socket.room = 2
+    outbox.offer(b"abcde")
+    outbox.flush()
+    return writer
+
+
 async def test_a_flush_sends_itself_what_goes_while_the_writer_has_nothing_to_do(
     straight: tuple[Outbox, Socket], nursery: trio.Nursery
 ) -> None:
@@ -423,10 +432,7 @@ async def test_the_rest_goes_before_all_else_and_nothing_straight_meanwhile(
     straight: tuple[Outbox, Socket], nursery: trio.Nursery
 ) -> None:
     outbox, socket = straight
-    writer = await start(outbox, nursery)
-    socket.room = 2
-    outbox.offer(b"abcde")
-    outbox.flush()
+    writer = await half_sent(outbox, socket, nursery)
     assert outbox.size == 3
     for frame in (b"f", b"g"):  # before and while the writer writes
         outbox.offer(frame)
@@ -441,10 +447,7 @@ async def test_a_discard_drops_no_rest_whose_beginning_has_been_sent(
     straight: tuple[Outbox, Socket], nursery: trio.Nursery
 ) -> None:
     outbox, socket = straight
-    writer = await start(outbox, nursery)
-    socket.room = 2
-    outbox.offer(b"abcde")
-    outbox.flush()
+    writer = await half_sent(outbox, socket, nursery)
     outbox.offer(b"dropped")
     outbox.discard(4500, last_words=b"too slow")
     assert outbox.size == 3 + 8

@@ -80,10 +80,7 @@ class Inbox(Generic[T]):
         while not self._items and not self._closed:
             self._taker = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
-        items, self._items, self.weight = self._items, [], 0
-        if self._feeders is not None:
-            self._feeders.unpark_all()
-        return items
+        return self.take_nowait()
 
     def take_nowait(self) -> list[T]:
         """All that is there; perhaps nothing."""

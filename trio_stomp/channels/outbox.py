@@ -142,10 +142,8 @@ class Outbox:
         """
         if self._taken > self.max_bytes:  # only one that holds the oversized frame is so large
             self._oversize = 0
-        self.size -= self._taken
+        self._wrote(self._taken)
         self._taken = 0
-        if self.on_room is not None:
-            self._tell_of_room()
         batch: list[bytes] = []
         if self._handed or not self.pending:
             self._is_waited_for = True
@@ -181,17 +179,15 @@ class Outbox:
         sent = send_now(data)
         if sent < len(data):
             if sent:
-                self._rest, data = data[sent:], b""
+                self._rest = data[sent:]
             self._handed = True
-            self._send.send_nowait([data] if data else [])
-        self.size -= sent
-        if self.on_room is not None:
-            self._tell_of_room()
+            self._send.send_nowait([] if sent else [data])
+        self._wrote(sent)
 
-    def _tell_of_room(self) -> None:
-        on_room = self.on_room
-        if on_room is not None and self.size <= self.max_bytes // 4:
-            self.on_room = None
+    def _wrote(self, count: int) -> None:
+        self.size -= count
+        if self.on_room is not None and self.size <= self.max_bytes // 4:
+            on_room, self.on_room = self.on_room, None
             on_room()
 
     def _hand_over(self) -> None:

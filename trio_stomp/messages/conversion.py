@@ -20,7 +20,7 @@ import cattrs
 from cattrs.preconf.json import make_converter as make_json_converter
 
 from trio_stomp.errors import ConversionError
-from trio_stomp.messages.fast_json import fast_reader, fast_writer, standard_writer
+from trio_stomp.messages.json_codec import fast_reader, fast_writer, standard_writer
 from trio_stomp.messages.strict import make_strict
 
 Reader = Callable[[bytes, str | None], Any]

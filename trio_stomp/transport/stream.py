@@ -101,9 +101,7 @@ class WireStream(trio.abc.Stream):
         try:
             if self._socket is None:
                 data = bytes(await self._stream.receive_some(max_bytes))
-                self.last_read = trio.current_time()
-                self.bytes_read += len(data)
-                self._metrics.bytes_in += len(data)
+                self._came(len(data))
                 return data
             size = max_bytes or RECEIVE_BYTES
             found = None if self._is_drained else self._receive_now(self._socket, size)
@@ -171,12 +169,12 @@ class WireStream(trio.abc.Stream):
         if self._socket is None or self._is_torn or (lock is not None and not lock.value):
             return 0
         try:
-            sent = os.write(self._socket.fileno(), data)
-        except OSError:  # no room, or gone
+            sent = self._write_some(data)
+        except trio.BrokenResourceError:
             return 0
-        self._metrics.bytes_out += sent
-        self.last_written = trio.current_time()
-        if sent < len(data):
+        if sent:
+            self._wrote(sent)
+        if 0 < sent < len(data):
             if lock is None:
                 lock = self._lock = trio.Semaphore(1, max_value=1)
             lock.acquire_nowait()
@@ -215,7 +213,7 @@ class WireStream(trio.abc.Stream):
         # between this look and the write.
         lock, sent = self._lock, 0
         if self._socket is not None and (lock is None or lock.value):
-            sent = self._send_now(data)
+            sent = self._write_some(data)
             if sent == len(data):
                 self._wrote(sent)
                 return
@@ -323,12 +321,15 @@ class WireStream(trio.abc.Stream):
             raise trio.BrokenResourceError("the peer is gone") from error
         size = len(data)
         self._is_drained = size < max_bytes  # asking once more would be a call in vain
-        self.last_read = trio.current_time()
-        self.bytes_read += size
-        self._metrics.bytes_in += size
+        self._came(size)
         return data
 
-    def _send_now(self, data: bytes | bytearray | memoryview) -> int:
+    def _came(self, count: int) -> None:
+        self.last_read = trio.current_time()
+        self.bytes_read += count
+        self._metrics.bytes_in += count
+
+    def _write_some(self, data: bytes | bytearray | memoryview) -> int:
         """What the kernel takes without waiting: bytes, 0 when nothing."""
         assert self._socket is not None
         try:
@@ -345,7 +346,7 @@ class WireStream(trio.abc.Stream):
                 await trio.lowlevel.wait_writable(self._socket)
             if waiting.cancelled_caught:
                 self._timed_out()
-            sent += self._send_now(view[sent:])
+            sent += self._write_some(view[sent:])
 
     async def _send_chunks(self, view: memoryview) -> None:
         for start in range(0, len(view), _CHUNK_BYTES):

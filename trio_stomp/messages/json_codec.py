@@ -47,7 +47,7 @@ def fast_reader() -> Callable[[bytes], Any] | None:
 def fast_writer() -> Callable[[Any], bytes | None] | None:
     """What writes a value as JSON, and gives None where it gives nothing.
 
-    None: orjson is not installed. 0.3 us for 100 bytes instead of 1.5.
+    None: orjson is not installed. 0.3 us for 100 bytes instead of 0.8.
     """
     try:
         import orjson

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from trio_stomp.errors import ConversionError
 from trio_stomp.messages.conversion import Converter
-from trio_stomp.messages.fast_json import fast_reader, fast_writer, standard_writer
+from trio_stomp.messages.json_codec import fast_reader, fast_writer, standard_writer
 
 fast, plain = Converter(fast_json=True), Converter(fast_json=False)
 
