@@ -7,19 +7,25 @@ does as well.
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import attrs
+import h11
 import pytest
+from peer import Peer, open_peer
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_stomp import Client, ConnectRequest, StompApp, User
 from trio_stomp.testing import TestServer, open_test_server
 
 FEW, MANY = 5, 80
+IDLE_KIB = 36
+"""Of one with a subscription over memory streams, its client and dead deadlines of trio included."""
 OTHERS_MAY_COST = 1.02
 """Trio's own tables of tasks and deadlines are no lists, but not quite flat."""
 
@@ -122,3 +128,31 @@ async def test_what_it_costs_does_not_depend_on_how_many_others_there_are(
 ) -> None:
     few, many = await counted(work, FEW), await counted(work, MANY)
     assert many <= few * OTHERS_MAY_COST, f"{few} bytecodes beside {FEW} others, {many} beside {MANY}"
+
+
+async def test_an_idle_connection_keeps_little_and_nothing_of_its_handshake(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_test_server(app) as server:
+
+        async def connect(count: int) -> list[Peer]:
+            peers = [await open_peer(server) for _ in range(count)]
+            for peer in peers:
+                await peer.subscribe("/topic/mine")
+            await wait_all_tasks_blocked()
+            gc.collect()
+            return peers
+
+        def handshakes() -> int:
+            return sum(isinstance(one, h11.Connection) for one in gc.get_objects())
+
+        first, had = await connect(5), handshakes()  # what is made at the first time is left out
+        tracemalloc.start()
+        try:
+            peers = await connect(MANY)
+            kib = tracemalloc.get_traced_memory()[0] / len(peers) / 1024
+        finally:
+            tracemalloc.stop()
+        assert kib < IDLE_KIB
+        assert handshakes() == had
+        assert first

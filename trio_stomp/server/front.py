@@ -68,16 +68,16 @@ class FrontDoor:
         self._admission = Admission(core.config.accept, core.metrics)
         self._trust = Trust(core.config.proxy)
 
-    async def serve(self, stream: trio.abc.Stream, remote: str) -> None:
+    def serve(self, stream: trio.abc.Stream, remote: str) -> Awaitable[None]:
         """Serve one connection that speaks HTTP until it ends; raises nothing but Cancelled.
 
-        Cancelling closes it at once.
+        Cancelling closes it at once. (Not itself a coroutine: each that waits costs 230 bytes.)
         """
-        await self._serve(stream, remote, self._by_http)
+        return self._serve(stream, remote, self._by_http)
 
-    async def serve_tcp(self, stream: trio.abc.Stream, remote: str) -> None:
+    def serve_tcp(self, stream: trio.abc.Stream, remote: str) -> Awaitable[None]:
         """As `serve`, for one that speaks STOMP from its first byte."""
-        await self._serve(stream, remote, self._by_tcp)
+        return self._serve(stream, remote, self._by_tcp)
 
     async def _serve(self, stream: trio.abc.Stream, remote: str, door: _Door) -> None:
         core = self._core

@@ -6,7 +6,7 @@ import trio
 
 
 class Flag:
-    """As `trio.Event`, which is made only for a waiter: 48 bytes instead of 410, three per connection."""
+    """As `trio.Event`, which is made only for a waiter, and only until then: 48 bytes instead of 410."""
 
     __slots__ = ("_event", "is_set")
 
@@ -17,8 +17,9 @@ class Flag:
     def set(self) -> None:
         """Wake everybody who waits, and let nobody wait from now on."""
         self.is_set = True
-        if self._event is not None:
-            self._event.set()
+        event, self._event = self._event, None
+        if event is not None:
+            event.set()
 
     async def wait(self) -> None:
         """Return once it is set; yields only when it is not."""

@@ -41,6 +41,20 @@ _LABEL_LENGTH: Final = 63
 _PORTS: Final[Mapping[str, str]] = types.MappingProxyType({"http": "80", "https": "443"})
 _ASCII_HEADERS: Final = frozenset({b"connection", b"upgrade", b"host", b"origin"})
 """With all of Sec-WebSocket-*: what wsproto or we decode as ASCII."""
+_USUAL: Final[Mapping[bytes, str]] = types.MappingProxyType(
+    {
+        text.encode("ascii"): text
+        for text in (
+            *("host", "connection", "Upgrade", "upgrade", "websocket", "origin", "user-agent", "cookie"),
+            *("sec-websocket-key", "sec-websocket-version", "13", "sec-websocket-protocol"),
+            *("sec-websocket-extensions", "permessage-deflate; client_max_window_bits", *SUBPROTOCOLS),
+            *("accept", "*/*", "accept-language", "accept-encoding", "gzip, deflate, br", "authorization"),
+            *("pragma", "cache-control", "no-cache", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site"),
+            *("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip"),
+        )
+    }
+)
+"""Names and values that most handshakes have: each session keeps its headers, these once for all."""
 
 
 class HttpError(TrioStompError):
@@ -100,7 +114,8 @@ class RequestHead:
         """Return all headers as `header` would."""
         found: dict[str, str] = {}
         for raw_name, value in self.headers:
-            name, text = raw_name.decode("ascii"), value.decode("latin-1")
+            name = _USUAL.get(raw_name) or raw_name.decode("ascii")
+            text = _USUAL.get(value) or value.decode("latin-1")
             found[name] = f"{found[name]}, {text}" if name in found else text
         return found
 
