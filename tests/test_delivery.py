@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from trio_stomp.broker.commands import Encoding
-from trio_stomp.broker.delivery import RESERVED, Delivery, opening
+from trio_stomp.broker.commands import Encoding, Publish
+from trio_stomp.broker.delivery import RESERVED, Delivery, frame_for_one, opening
 from trio_stomp.stomp.decoding import FrameDecoder
 from trio_stomp.stomp.frames import Frame, Limits, Version
+from trio_stomp.transport.websocket import frame_head
 
 ALL = tuple(Version)
 
@@ -110,3 +111,17 @@ def test_a_look_remembers_its_frames() -> None:
     look = Delivery("/topic/a", "m", {}, b"hi").look(Encoding(Version.V1_2, no_head))
     made = look.frame(b"MESSAGE\n")
     assert look.frames == {b"MESSAGE\n": made}
+
+
+@pytest.mark.parametrize("version", ALL)
+@pytest.mark.parametrize(
+    "value", ["plain", "a:b", "two\nlines", "back\\slash", "\r", "\0", "\ud800", "", "ü"]
+)
+@pytest.mark.parametrize("body", [b"", "ü".encode(), b"\xff"])
+def test_what_one_alone_gets_is_what_each_of_many_would_get(
+    version: Version, value: str, body: bytes
+) -> None:
+    headers = {"x": value, value: "x", "destination": "forged"}
+    encoding, start = Encoding(version, frame_head), opening("1", version)
+    many = Delivery("/topic/a", "m-1", headers, body).look(encoding).frame(start)
+    assert frame_for_one(Publish("/topic/a", body, headers), "/topic/a", "m-1", start, encoding) == many

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trio_stomp.broker.commands import Encoding
+from trio_stomp.broker.commands import Answer, Encoding, Publish, PublishToUser
 from trio_stomp.errors import LocalProtocolError
-from trio_stomp.stomp.frames import Version, encode_headers, expressible
+from trio_stomp.stomp.frames import Version, encode_headers, expressible, plain_lines
 
 RESERVED = frozenset(
     (
@@ -79,7 +79,7 @@ class Delivery:
         self.message_id = message_id
         self._headers = headers
         self._body = body
-        self._is_text = body.isascii() or _is_utf8(body)
+        self._is_text = _is_text(body)
         self._encoding: Encoding | None = None
         self._look: Look
         self._looks: dict[Encoding, Look] | None = None  # made when there is a second
@@ -101,10 +101,10 @@ class Delivery:
             self._looks = {self._encoding: self._look}
         found = self._looks.get(encoding)
         if found is None:
-            found = self._looks[encoding] = Look(encoding, self._tail(encoding.version), self._is_text)
+            found = self._looks[encoding] = Look(encoding, self._shared_tail(encoding.version), self._is_text)
         return found
 
-    def _tail(self, version: Version) -> bytes:
+    def _shared_tail(self, version: Version) -> bytes:
         """As encoded for another that speaks the same version, or anew."""
         assert self._looks is not None
         for encoding, look in self._looks.items():
@@ -113,20 +113,43 @@ class Delivery:
         return self._encode_tail(version)
 
     def _encode_tail(self, version: Version) -> bytes:
-        body = self._body
-        headers = {"destination": self._destination, "message-id": self.message_id}
-        for name, value in self._headers.items():
-            if name not in RESERVED:
-                headers[name] = value
-        headers["content-length"] = str(len(body))
+        return _tail(self._destination, self.message_id, self._headers, self._body, version)
+
+
+def frame_for_one(
+    message: Publish | PublishToUser | Answer,
+    destination: str,
+    message_id: str,
+    opening: bytes,
+    encoding: Encoding,
+) -> bytes:
+    """The whole frame of a message that only one gets: as by a `Delivery`, of which nothing is kept."""
+    body = message.body
+    tail = _tail(destination, message_id, message.headers, body, encoding.version)
+    return encoding.frame_head(len(opening) + len(tail), _is_text(body)) + opening + tail
+
+
+def _tail(
+    destination: str, message_id: str, headers: Mapping[str, str], body: bytes, version: Version
+) -> bytes:
+    """All of a MESSAGE that is the same for every subscription."""
+    own = [f"{name}:{value}\n" for name, value in headers.items() if name not in RESERVED]
+    text = f"destination:{destination}\nmessage-id:{message_id}\n{''.join(own)}content-length:{len(body)}\n"
+    lines = plain_lines(text, len(own) + 3)
+    if lines is None:
+        said = {"destination": destination, "message-id": message_id}
+        said |= {name: value for name, value in headers.items() if name not in RESERVED}
+        said["content-length"] = str(len(body))
         try:
-            lines = encode_headers(headers, version)
+            lines = encode_headers(said, version)
         except LocalProtocolError:  # the sender's version can say what this one cannot
-            lines = encode_headers(expressible(headers, version), version)
-        return b"".join((lines, b"\n", body, b"\0"))
+            lines = encode_headers(expressible(said, version), version)
+    return b"".join((lines, b"\n", body, b"\0"))
 
 
-def _is_utf8(body: bytes) -> bool:
+def _is_text(body: bytes) -> bool:
+    if body.isascii():
+        return True
     try:
         body.decode()
     except UnicodeDecodeError:

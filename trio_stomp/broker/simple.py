@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import trio
@@ -33,7 +33,7 @@ from trio_stomp.broker.commands import (
     Subscriber,
     Unsubscribe,
 )
-from trio_stomp.broker.delivery import Delivery, opening
+from trio_stomp.broker.delivery import Delivery, frame_for_one, opening
 from trio_stomp.broker.queues import QUEUE_PREFIX, Queues
 from trio_stomp.broker.settling import Settling
 from trio_stomp.broker.subscriptions import Subscription, SubscriptionIndex
@@ -260,12 +260,17 @@ class SimpleBroker:
             self._deliver(command.destination, command, (subscription,))
 
     def _deliver(
-        self, destination: str, message: Publish | PublishToUser | Answer, found: Iterable[Subscription]
+        self, destination: str, message: Publish | PublishToUser | Answer, found: Collection[Subscription]
     ) -> None:
         self._metrics.messages_published += 1
         if not found:
             self._metrics.messages_unmatched += 1
             return
+        if len(found) == 1:
+            (only,) = found
+            if only.opening is not None:
+                self._deliver_one(destination, message, only.subscriber, only.opening)
+                return
         delivery = self._new_delivery(destination, message)
         dirty = self._dirty
         encoding = None
@@ -302,9 +307,23 @@ class SimpleBroker:
         self._metrics.messages_delivered += count
         self._metrics.frames_out += count
 
+    def _deliver_one(
+        self,
+        destination: str,
+        message: Publish | PublishToUser | Answer,
+        subscriber: Subscriber,
+        start: bytes,
+    ) -> None:
+        """An answer, or what one alone has subscribed to: nothing is kept of it for others."""
+        message_id = self._new_id()
+        self._give(subscriber, frame_for_one(message, destination, message_id, start, subscriber.encoding))
+
     def _new_delivery(self, destination: str, message: Publish | PublishToUser | Answer) -> Delivery:
+        return Delivery(destination, self._new_id(), message.headers, message.body)
+
+    def _new_id(self) -> str:
         self._sent += 1
-        return Delivery(destination, f"{self._id_prefix}-{self._sent}", message.headers, message.body)
+        return f"{self._id_prefix}-{self._sent}"
 
     def _hand(self, subscription: Subscription, parcel: Parcel) -> None:
         """Give one message to one consumer."""
@@ -316,6 +335,10 @@ class SimpleBroker:
             assert subscription.opening is not None
             frame = look.frame_once(subscription.opening + b"redelivered:true\n" * parcel.is_redelivered)
         self._metrics.messages_redelivered += parcel.is_redelivered
+        self._give(subscriber, frame)
+
+    def _give(self, subscriber: Subscriber, frame: bytes) -> None:
+        """Put one MESSAGE into an outbox, or note that it has no room."""
         self._offers += 1
         if subscriber.outbox.offer(frame):
             self._touch(subscriber.outbox)

@@ -7,7 +7,7 @@ patterns there are (CVE-2026-41848 was a matcher that did not keep to this).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import attrs
 
@@ -89,7 +89,7 @@ class SubscriptionIndex:
             self._patterns -= 1
         self._prune(subscription.destination.split(self._separator))
 
-    def match(self, destination: str) -> Iterable[Subscription]:
+    def match(self, destination: str) -> Collection[Subscription]:
         """Those that a message to ``destination`` reaches, each once, oldest first in its group.
 
         The answer is good until the index changes.

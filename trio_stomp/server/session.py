@@ -266,8 +266,7 @@ class SessionTask:
                 chunks = await self._transport.receive()
                 if not chunks:
                     return False
-                for chunk in chunks:
-                    protocol.receive_data(chunk)
+                protocol.receive_data(b"".join(chunks))
         if waiting.cancelled_caught or frame is None:
             core.metrics.connect_timeouts += 1
             core.metrics.limit("stomp.connect_timeout")
@@ -357,8 +356,7 @@ class SessionTask:
                 self._is_waiting = False
                 if not chunks:
                     return
-                for chunk in chunks:
-                    protocol.receive_data(chunk)
+                protocol.receive_data(b"".join(chunks))  # of one it is that one
         finally:
             metrics.sessions_ended += 1
             metrics.transactions_aborted += len(self.transactions)

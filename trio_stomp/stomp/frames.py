@@ -100,13 +100,35 @@ def encode_headers(headers: Mapping[str, str], version: Version) -> bytes:
         LocalProtocolError: the version has no way to say it: a line feed, or a ``:`` in a name, in
             1.0; a NUL or half a surrogate pair in any.
     """
-    text = "".join([f"{name}:{value}\n" for name, value in headers.items()])
-    if not _is_plain(text, len(headers)):
-        text = "".join([_header_line(name, value, version) for name, value in headers.items()])
+    lines = plain_lines("".join([f"{name}:{value}\n" for name, value in headers.items()]), len(headers))
+    if lines is not None:
+        return lines
+    text = "".join([_header_line(name, value, version) for name, value in headers.items()])
     try:
         return text.encode()
     except UnicodeEncodeError as error:
         raise LocalProtocolError(f"a header is no Unicode text: {error.reason}") from error
+
+
+def plain_lines(text: str, count: int) -> bytes | None:
+    """So many header lines as they are, if all versions have them so; None: something is escaped or not said.
+
+    It is nearly always so, and seen in the whole at once: 0.9 us for four headers instead of 2.3.
+    """
+    if (
+        text.count(":") == count
+        and text.count("\n") == count
+        and "\\" not in text
+        and "\r" not in text
+        and "\0" not in text
+        and "\n:" not in text
+        and text[:1] != ":"
+    ):
+        try:
+            return text.encode()
+        except UnicodeEncodeError:
+            return None
+    return None
 
 
 def expressible(headers: Mapping[str, str], version: Version) -> dict[str, str]:
@@ -155,22 +177,6 @@ def encode(frame: Frame, version: Version) -> bytes:
                     f"header {name!r} of a {command} has a CR in it, which nothing escapes"
                 )
     return b"".join((command.encode("ascii"), b"\n", encode_headers(headers, version), b"\n", body, b"\0"))
-
-
-def _is_plain(text: str, count: int) -> bool:
-    """Whether so many header lines are as all versions have them: nothing is escaped, nothing cannot be said.
-
-    It is nearly always so, and seen in the whole at once: 0.9 us for four headers instead of 2.3.
-    """
-    return (
-        text.count(":") == count
-        and text.count("\n") == count
-        and "\\" not in text
-        and "\r" not in text
-        and "\0" not in text
-        and "\n:" not in text
-        and text[:1] != ":"
-    )
 
 
 def _header_line(name: str, value: str, version: Version) -> str:
