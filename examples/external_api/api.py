@@ -32,6 +32,10 @@ from typing import Any
 HEAD_LIMIT = 8 * 1024
 """Bytes of a request's head; more is refused."""
 
+LINGER = 2.0
+"""Seconds that a client has for taking the last answer and closing (RFC 9112, section 9.6: a close with something
+unread resets the connection, and the answer may be lost with it)."""
+
 _REQUEST = re.compile(rb"GET (/[!-~]*) HTTP/1\.([01])\r\n((?:[!-9;-~]+:[\t -~\x80-\xff]*\r\n)*)\r\n")
 _PRICE = re.compile(r"/prices/([A-Za-z0-9-]{1,40})")
 _CLOSE = re.compile(rb"^connection:[ \t]*close[ \t]*\r\n", re.IGNORECASE | re.MULTILINE)
@@ -92,15 +96,19 @@ class Connection(asyncio.Protocol):
     _transport: asyncio.Transport
 
     def __init__(self, service: Service) -> None:
+        self._loop = asyncio.get_running_loop()
         self._service = service
         self._received = b""
         self._is_called = False
         self._is_last = False
+        self._is_over = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        if self._is_over:
+            return
         self._received += data
         if not self._is_called:
             self._next_request()
@@ -152,7 +160,9 @@ class Connection(asyncio.Protocol):
         )
         self._transport.write(head.encode() + body)
         if self._is_last:
-            self._transport.close()
+            self._is_over = True
+            self._transport.write_eof()  # and the transport closes when the client does
+            self._loop.call_later(LINGER, self._transport.abort)
 
 
 def price_of(sku: str) -> str:

@@ -314,6 +314,8 @@ LAST = REQUEST.replace(b"Host", b"connection:  Close\r\nHost")
         (b"GET /prices/A HTTP/2\r\n\r\n", [400]),
         (b"GET /prices/A HTTP/1.1\r\nno colon\r\n\r\n", [400]),
         (b"GET /prices/A HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}", [400]),
+        # More than one read takes: the rest comes when the answer is on its way.
+        (b"GET /prices/A HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n" + bytes(4194304), [400]),
         (REQUEST + b"\r\n\r\n", [200, 400]),
         (b"GET /prices/A HTTP/1.1\r\nX: " + 8192 * b"x", [400]),
     ],
@@ -327,6 +329,7 @@ LAST = REQUEST.replace(b"Host", b"connection:  Close\r\nHost")
         "http-2",
         "no-colon",
         "body",
+        "long-body",
         "rubbish-behind",
         "too-long",
     ],
