@@ -33,8 +33,8 @@ HEAD_LIMIT = 8 * 1024
 """Bytes of a request's head; more is refused."""
 
 LINGER = 2.0
-"""Seconds that a client has for taking the last answer and closing (RFC 9112, section 9.6: a close with something
-unread resets the connection, and the answer may be lost with it)."""
+"""Seconds that a client has for taking the last answer and closing: a close with something unread resets the
+connection, and the answer may be lost with it (RFC 9112, section 9.6)."""
 
 _REQUEST = re.compile(rb"GET (/[!-~]*) HTTP/1\.([01])\r\n((?:[!-9;-~]+:[\t -~\x80-\xff]*\r\n)*)\r\n")
 _PRICE = re.compile(r"/prices/([A-Za-z0-9-]{1,40})")
