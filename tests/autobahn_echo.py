@@ -26,7 +26,14 @@ from naive import MemoryListener
 from trio_stomp import WebSocketConfig
 from trio_stomp.errors import RemoteProtocolError
 from trio_stomp.metrics import Metrics
-from trio_stomp.transport.http import HttpError, RequestHead, check_upgrade, choose_subprotocol, read_head
+from trio_stomp.transport.http import (
+    HttpError,
+    RequestHead,
+    check_upgrade,
+    choose_subprotocol,
+    read_head,
+    upgrade_response,
+)
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 from trio_stomp.transport.websocket import accept_websocket, frame_head
 
@@ -99,9 +106,8 @@ async def echo_ours(stream: trio.abc.Stream, *, is_fast: bool) -> None:
             transport = await accept_websocket(
                 nursery,
                 wire=wire,
-                head=head.raw,
+                answer=upgrade_response(head, choose_subprotocol(head)),
                 rest=head.rest,
-                subprotocol=choose_subprotocol(head),
                 config=config,
             )
             code, reason = 1000, ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 from paths import Held, bodies, both_paths, config, in_pieces, send
@@ -10,6 +11,7 @@ from streams import Recording
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 from wire import BINARY, PING, PONG, client_frame, close_frame, handshake
 
+from trio_stomp import OutboxConfig
 from trio_stomp.testing import open_test_server
 
 # Order.
@@ -140,8 +142,9 @@ async def test_the_highest_sub_protocol_offered_is_chosen(
 
 
 async def test_a_peer_that_does_not_take_the_101_is_cut_in_time(autojump_clock: MockClock) -> None:
-    async with open_test_server(None, config(close_timeout=3)) as server:
-        ours, theirs = trio.testing.memory_stream_pair()
+    settings = attrs.evolve(config(), outbox=OutboxConfig(write_timeout=3))
+    async with open_test_server(None, settings) as server:
+        ours, theirs = memory_stream_pair()
         gate = Gate(theirs)
         gate.shut()
         await ours.send_all(handshake())
@@ -154,7 +157,7 @@ async def test_a_peer_that_does_not_take_the_101_is_cut_in_time(autojump_clock: 
 async def test_the_101_does_not_wait_for_a_slow_reader_of_the_session(autojump_clock: MockClock) -> None:
     """Bytes behind the head, in reads of their own, stay in the socket until the 101 is out."""
     async with open_test_server(None, config(close_timeout=0.5)) as server, trio.open_nursery() as nursery:
-        ours, theirs = trio.testing.memory_stream_pair()
+        ours, theirs = memory_stream_pair()
         gate = Gate(theirs)
         recording = Recording(gate)
         gate.shut()
@@ -170,47 +173,3 @@ async def test_the_101_does_not_wait_for_a_slow_reader_of_the_session(autojump_c
         await peer.wire.read_until(b"\r\n\r\n")
         assert (await peer.frame()).command == "CONNECTED"
         nursery.cancel_scope.cancel()
-
-
-class LateLoop(trio.abc.Instrument, trio.abc.Stream):  # type: ignore[misc]
-    """A stream after whose first read every step of the event loop takes a second."""
-
-    def __init__(self, stream: trio.abc.Stream, clock: MockClock) -> None:
-        self._stream = stream
-        self._clock = clock
-        self._is_late = False
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._clock.jump(1)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        if not self._is_late:
-            self._is_late = True
-            trio.lowlevel.add_instrument(self)
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        if self._is_late:
-            trio.lowlevel.remove_instrument(self)
-            self._is_late = False
-        await self._stream.aclose()
-
-
-async def test_a_handshake_that_a_late_event_loop_takes_too_long_over_is_answered(
-    mock_clock: MockClock,
-) -> None:
-    async with open_test_server(None, config(close_timeout=0.5)) as server, trio.open_nursery() as nursery:
-        ours, theirs = memory_stream_pair()
-        nursery.start_soon(server.server.serve_stream, LateLoop(theirs, mock_clock), "late")
-        await ours.send_all(handshake())
-        answer = b""
-        while piece := await ours.receive_some():
-            answer += piece
-    assert answer.startswith(b"HTTP/1.1 503 ")

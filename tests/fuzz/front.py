@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import attrs
-import wsproto
-import wsproto.events
+import h11
 
 from trio_stomp.transport.http import (
     HeadReader,
@@ -15,6 +14,7 @@ from trio_stomp.transport.http import (
     check_origin,
     check_upgrade,
     choose_subprotocol,
+    upgrade_response,
 )
 
 LIMIT_BYTES = 1000
@@ -22,7 +22,7 @@ LIMIT_HEADERS = 8
 
 
 def check_head(data: bytes) -> None:
-    """Read an input whole, and byte by byte; the library must take what may be upgraded.
+    """Read an input whole, and byte by byte; what may be upgraded gets a 101 that a client can read.
 
     Raises:
         AssertionError: it does not, or the pieces make a difference.
@@ -32,10 +32,12 @@ def check_head(data: bytes) -> None:
     pieces = read_head([data[at : at + 1] for at in range(len(data))])
     assert gist(pieces) == gist(head), f"whole {head}, byte by byte {pieces}"
     if isinstance(head, RequestHead) and is_upgrade(head):
-        library = wsproto.WSConnection(wsproto.ConnectionType.SERVER)
-        library.receive_data(head.raw)
-        event = next(iter(library.events()))
-        assert isinstance(event, wsproto.events.Request), event
+        client = h11.Connection(h11.CLIENT)
+        client.send(h11.Request(method="GET", target="/", headers=[("Host", "a"), ("Upgrade", "websocket")]))
+        client.receive_data(upgrade_response(head, choose_subprotocol(head)))
+        event = client.next_event()
+        assert isinstance(event, h11.InformationalResponse), event
+        assert event.status_code == 101
 
 
 def read_head(pieces: Sequence[bytes]) -> RequestHead | int | None:
@@ -59,7 +61,6 @@ def is_upgrade(head: RequestHead) -> bool:
         check_origin(head, ["https://example.com"])
     except HttpError:
         return False
-    choose_subprotocol(head)
     return True
 
 

@@ -35,6 +35,7 @@ from trio_stomp.transport.http import (
     read_head,
     resolve_static,
     response,
+    upgrade_response,
 )
 from trio_stomp.transport.interface import Transport
 from trio_stomp.transport.proxy import ProxyHeaderError
@@ -217,9 +218,8 @@ class FrontDoor:
             partial(
                 accept_websocket,
                 wire=wire,
-                head=head.raw,
+                answer=upgrade_response(head, origin.subprotocol),
                 rest=head.rest,
-                subprotocol=origin.subprotocol,
                 config=core.config.websocket,
             ),
         )

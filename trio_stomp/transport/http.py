@@ -1,15 +1,15 @@
 """The front door: reading one HTTP request's head, judging it, and answering it.
 
-Rule 1: nothing reaches the WebSocket library that was not checked here; one byte that it cannot decode
-        would end a whole server (DESIGN section 6).
-Rule 2: the head's bytes are kept exactly as they came, so that the library can be handed the same request.
-Rule 3: one request per connection; every answer says ``Connection: close``.
+Rule 1: the WebSocket library sees no HTTP: one byte that it cannot decode would end a whole server (DESIGN
+        section 6), and it would read every head a second time.
+Rule 2: one request per connection; every answer but a 101 says ``Connection: close``.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import http
 import mimetypes
 import re
@@ -36,11 +36,13 @@ _REQUEST_LINE: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+ [\x21-\x7e]+ HT
 _METHOD_START: Final = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]")
 _HOST: Final = re.compile(r"([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
 _ORIGIN: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9._~-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
+_GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""Shows that a server knows the protocol (RFC 6455, section 1.3)."""
 _LABEL_LENGTH: Final = 63
 """Characters in one label of a host name (RFC 1035, section 2.3.4)."""
 _PORTS: Final[Mapping[str, str]] = types.MappingProxyType({"http": "80", "https": "443"})
 _ASCII_HEADERS: Final = frozenset({b"connection", b"upgrade", b"host", b"origin"})
-"""With all of Sec-WebSocket-*: what wsproto or we decode as ASCII."""
+"""With all of Sec-WebSocket-*: what their grammar has in ASCII."""
 _USUAL: Final[Mapping[bytes, str]] = types.MappingProxyType(
     {
         text.encode("ascii"): text
@@ -87,7 +89,6 @@ class RequestHead:
         query: as it came, "" for none.
         http_version: "1.0" or "1.1" (or a later 1.x).
         headers: lower-case names and values, in order.
-        raw: exactly the bytes of the head, its blank line included.
         rest: what came after it in the same reads.
     """
 
@@ -97,7 +98,6 @@ class RequestHead:
     query: str = attrs.field(repr=False)
     http_version: str
     headers: tuple[tuple[bytes, bytes], ...] = attrs.field(repr=False)
-    raw: bytes = attrs.field(repr=False)
     rest: bytes = attrs.field(repr=False)
 
     def values(self, name: str) -> list[str]:
@@ -198,7 +198,7 @@ class HeadReader:
 
 
 def check_upgrade(head: RequestHead) -> None:
-    """Return when the request is a WebSocket handshake that the library accepts (RFC 6455, section 4.2.1).
+    """Return when the request is a WebSocket handshake (RFC 6455, section 4.2.1).
 
     Raises:
         HttpError: 400, 405 (not GET) or 426 (no upgrade, or another version of the WebSocket protocol).
@@ -215,9 +215,6 @@ def check_upgrade(head: RequestHead) -> None:
             "this is a WebSocket endpoint: expected 'Connection: Upgrade' and 'Upgrade: websocket'",
             [("Upgrade", "websocket")],
         )
-    # wsproto reads only the last of several lines.
-    if "upgrade" not in _tokens(head.values("connection")[-1].lower()):
-        raise HttpError(400, "several Connection headers, the last of which is not 'Upgrade'")
     if head.values("sec-websocket-version") != ["13"]:
         raise HttpError(
             426,
@@ -255,6 +252,17 @@ def choose_subprotocol(head: RequestHead) -> str | None:
     """Return the highest version of STOMP offered as a sub-protocol, whatever the order; None without any."""
     offered = {token for value in head.values("sec-websocket-protocol") for token in _tokens(value)}
     return next((name for name in SUBPROTOCOLS if name in offered), None)
+
+
+def upgrade_response(head: RequestHead, subprotocol: str | None) -> bytes:
+    """Return the 101 for a head that `check_upgrade` has let through; no extension is taken up."""
+    [key] = head.values("sec-websocket-key")
+    accept = base64.b64encode(hashlib.sha1(f"{key}{_GUID}".encode("ascii")).digest()).decode("ascii")
+    chosen = "" if subprotocol is None else f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\n{chosen}\r\n"
+    ).encode("ascii")
 
 
 def response(
@@ -364,20 +372,19 @@ def _checked_head(raw: bytes, rest: bytes, limit_headers: int) -> RequestHead:
         query=query,
         http_version=request.http_version.decode("ascii"),
         headers=headers,
-        raw=raw,
         rest=rest,
     )
 
 
 def _check_host(value: bytes) -> None:
-    """Refuse what no host name is, and what wsproto's ``value.decode("idna")`` would stumble over."""
+    """Refuse what no host name is."""
     match = _HOST.fullmatch(value.decode("ascii"))
     if match is None:
         raise HttpError(400, "the header host is not HOST or HOST:PORT")
     if any(len(label) > _LABEL_LENGTH for label in match[1].split(".")):
         raise HttpError(400, f"the header host has a label of more than {_LABEL_LENGTH} characters")
     try:
-        value.decode("idna")
+        match[1].encode("ascii").decode("idna")
     except UnicodeError:
         raise HttpError(400, "the header host has an xn-- label that is not IDNA") from None
 

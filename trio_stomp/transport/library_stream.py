@@ -1,11 +1,10 @@
 """The stream that trio-websocket reads and writes: the wire, less what the session takes itself.
 
-Rule 1: the library is given a checked head, then nothing until it has accepted.
-Rule 2: what is cut out of a read goes to the session's inbox before the library gets its share.
-Rule 3: a full inbox stops the reading, but for a little, slowly, in search of pings.
-Rule 4: the peer's Close is given out when all before it has been seen through, under a deadline;
+Rule 1: what is cut out of a read goes to the session's inbox before the library gets its share.
+Rule 2: a full inbox stops the reading, but for a little, slowly, in search of pings.
+Rule 3: the peer's Close is given out when all before it has been seen through, under a deadline;
 so long waits, too, what is done about an illegal frame.
-Rule 5: it does not close without a Close frame having gone out.
+Rule 4: it does not close without a Close frame having gone out.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ _PIECE_BYTES = 4096
 
 
 class LibraryStream(trio.abc.Stream):
-    """What trio-websocket takes for its connection.
+    """What trio-websocket takes for its connection, from behind the 101.
 
     Attributes:
-        accepted: set once the 101 is out.
         closed: set once the connection is closed or lost, or the library has given it up.
+        closed_with: tells with which code the library has closed, None while it has not.
         on_end: called once when nothing more comes in.
         waiting: the session's wait for the library's next message, while it waits.
     """
@@ -46,17 +45,15 @@ class LibraryStream(trio.abc.Stream):
     __slots__ = (
         "_close_received",
         "_close_sent",
-        "_closed_with",
         "_config",
         "_cutter",
         "_fed_at",
-        "_head",
         "_inbox",
         "_released",
         "_rest",
         "_wire",
-        "accepted",
         "closed",
+        "closed_with",
         "on_end",
         "waiting",
     )
@@ -66,33 +63,22 @@ class LibraryStream(trio.abc.Stream):
         wire: WireStream,
         cutter: FrameCutter,
         inbox: Inbox[Item],
-        head: bytes,
         rest: bytes,
         config: WebSocketConfig,
     ) -> None:
         self._wire = wire
         self._cutter = cutter
         self._inbox = inbox
-        self._head = head
         self._rest = rest
         self._config = config
         self._fed_at = wire.last_read
         self._released = Flag()
         self._close_sent = False
         self._close_received = False
-        self._closed_with: Callable[[], int | None] = _not_closed
-        self.accepted = Flag()
         self.closed = Flag()
+        self.closed_with: Callable[[], int | None] = _not_closed
         self.on_end: Callable[[], None] | None = None
         self.waiting: trio.CancelScope | None = None
-
-    def accept(self, closed_with: Callable[[], int | None]) -> None:
-        """The library has answered with 101: it may have what comes after the head.
-
-        ``closed_with`` tells with which code it has closed, None while it has not.
-        """
-        self._closed_with = closed_with
-        self.accepted.set()
 
     def release(self) -> None:
         """Everything before the peer's Close has been seen through: the library may have it."""
@@ -100,10 +86,6 @@ class LibraryStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The library's share of the stream; everything else goes to the session's inbox."""
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        await self.accepted.wait()
         cutter, inbox = self._cutter, self._inbox
         try:
             while True:
@@ -205,10 +187,10 @@ class LibraryStream(trio.abc.Stream):
             on_end()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """The library's writes: the 101, pongs, Close frames."""
+        """The library's writes: pongs, Close frames."""
         if self._close_sent:
             return  # nothing follows our Close
-        if self.accepted.is_set and data and data[0] == _OPCODE_CLOSE:
+        if data and data[0] == _OPCODE_CLOSE:
             self._close_sent = True
         try:
             await self._wire.send_all(data)
@@ -222,7 +204,7 @@ class LibraryStream(trio.abc.Stream):
         It goes behind the library's back, which would die of a ping that it still has to answer
         once it has closed itself; and of the peer's Close it makes an end all the same.
         """
-        if self._close_sent or not self.accepted.is_set or self._wire.is_torn:
+        if self._close_sent or self._wire.is_torn:
             return
         self._close_sent = True
         try:
@@ -239,7 +221,7 @@ class LibraryStream(trio.abc.Stream):
 
         Bad UTF-8 came within a message: there the session learns of it, and closes itself.
         """
-        code = self._closed_with()
+        code = self.closed_with()
         await self._close_after(code if code in VIOLATION_CODES else None)
 
     async def _close_after(self, code: int | None) -> None:

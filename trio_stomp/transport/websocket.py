@@ -1,6 +1,6 @@
 """trio-websocket, hardened: the only module that imports it.
 
-Rule 1: the library is given a checked head, then nothing until it has accepted.
+Rule 1: the library's part begins behind the handshake, which the front door has judged and we answer.
 Rule 2: its one stream is ours (`library_stream`): data frames are cut out of what it reads, what
 we send is framed beforehand and written to the stream below it.
 Rule 3: every close has a deadline, after which the connection is aborted.
@@ -14,15 +14,16 @@ import contextlib
 import itertools
 import sys
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import ClassVar, TypeVar, cast
 
 import h11
 import trio
 import trio_websocket
 import wsproto
 import wsproto.utilities
+from wsproto.connection import Connection, ConnectionType
 from wsproto.frame_protocol import FrameProtocol
 
 from trio_stomp.channels.inbox import Inbox
@@ -30,7 +31,6 @@ from trio_stomp.config import WebSocketConfig
 from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolError
 from trio_stomp.metrics import Metrics
 from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
-from trio_stomp.transport.http import response
 from trio_stomp.transport.library_stream import VIOLATION_CODES, LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
@@ -66,7 +66,7 @@ class WebSocketTransport:
     has_close_codes: ClassVar[bool] = True
     frame_head = staticmethod(frame_head)
 
-    def __init__(self, wire: WireStream, head: bytes, rest: bytes, config: WebSocketConfig) -> None:
+    def __init__(self, wire: WireStream, rest: bytes, config: WebSocketConfig) -> None:
         self._wire = wire
         self._config = config
         self._inbox: Inbox[Item] = Inbox(config.receive_ahead)
@@ -76,10 +76,19 @@ class WebSocketTransport:
             fragments=config.fragments,
             control_frames=config.control_frames,
         )
-        self._below = LibraryStream(wire, self._cutter, self._inbox, head, rest, config)
+        self._below = LibraryStream(wire, self._cutter, self._inbox, rest, config)
         self._items: list[Item] = []
         self._peer_closed = False
-        self._websocket: trio_websocket.WebSocketConnection | None = None
+        self._websocket = trio_websocket.WebSocketConnection(
+            self._below,
+            # All that it asks of a WSConnection, less the handshake, of which h11 is the most part.
+            cast("wsproto.WSConnection", Connection(ConnectionType.SERVER)),
+            message_queue_size=sys.maxsize,  # bounded by our inbox: a full queue would hold up pings
+            max_message_size=sys.maxsize,  # counted in characters there; the cutter counts bytes
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        self._websocket._connection_proposal = None  # nor will anybody wait for one
+        self._below.closed_with = partial(_closed_with, weakref.ref(self._websocket))
 
     @property
     def wire(self) -> WireStream:
@@ -126,7 +135,6 @@ class WebSocketTransport:
 
     async def _receive_passed(self) -> list[bytes]:
         """The message at whose marker we are, by the library; raises and returns as `receive`."""
-        assert self._websocket is not None
         message: str | bytes | None = None
         with trio.CancelScope() as waiting:
             self._below.waiting = waiting
@@ -176,7 +184,7 @@ class WebSocketTransport:
         self._below.release()
         try:
             with trio.move_on_after(self._config.close_timeout):
-                if self._websocket is not None and not self._wire.is_torn:
+                if not self._wire.is_torn:
                     if not self._peer_closed:  # else the library answers with the peer's own code
                         await trio.lowlevel.checkpoint_if_cancelled()  # it would tear the write: see below
                         await self._below.say_goodbye(code, reason)
@@ -193,48 +201,14 @@ class WebSocketTransport:
         self._below.release()
         await self._wire.abort()
 
-    async def _accept(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
-        # A peer that is gone by now is no news; the library says so with ConnectionClosed.
-        with (
-            trio.move_on_after(self._config.close_timeout) as shaking,
-            contextlib.suppress(trio_websocket.ConnectionClosed),
-        ):
-            await self._shake_hands(nursery, subprotocol)
-        if self._websocket is None:  # or the library refused what the front door let through
-            if shaking.cancelled_caught and not self._wire.is_torn:
-                # Nothing was written yet, as when the event loop is late by so much: the peer learns of it.
-                await self._wire.send_all(response(503, "the WebSocket handshake took too long\n"))
-                await self._wire.aclose_gently(self._config.close_timeout)
-            raise trio.BrokenResourceError("the WebSocket handshake did not come to its end")
+    def read(self) -> Awaitable[None]:
+        """Have the library read until the end, which is `abort` at the latest. For a task of its own.
 
-    async def _shake_hands(self, nursery: trio.Nursery, subprotocol: str | None) -> None:
-        request = await trio_websocket.wrap_server_stream(
-            nursery,
-            self._below,
-            message_queue_size=sys.maxsize,  # bounded by our inbox: a full queue would hold up pings
-            max_message_size=sys.maxsize,  # counted in characters there; the cutter counts bytes
-            receive_buffer_size=RECEIVE_BYTES,
-        )
-        self._websocket = await request.accept(subprotocol=subprotocol)
-        _forget_handshake(self._websocket)
-        self._below.accept(partial(_closed_with, weakref.ref(self._websocket)))
-
-
-class _HandshakeOver:
-    """Stands where wsproto keeps its handshake, with h11 and the request: they are asked for events only."""
-
-    __slots__ = ()
-
-    def events(self) -> tuple[()]:
-        """None are left."""
-        return ()
-
-
-def _forget_handshake(websocket: trio_websocket.WebSocketConnection) -> None:
-    """Free 2.6 KiB of an accepted connection's 30, where the library still keeps them as we know it."""
-    below = getattr(websocket, "_wsproto", None)
-    if isinstance(below, wsproto.WSConnection) and below.connection is not None:
-        below.handshake = cast("Any", _HandshakeOver())
+        (Not itself a coroutine: each that waits costs 230 bytes.)
+        """
+        return (
+            self._websocket._reader_task()
+        )  # as its `wrap_server_stream`, which would read the request again
 
 
 def _closed_with(websocket: weakref.ref[trio_websocket.WebSocketConnection]) -> int | None:
@@ -244,25 +218,19 @@ def _closed_with(websocket: weakref.ref[trio_websocket.WebSocketConnection]) -> 
 
 
 async def accept_websocket(
-    nursery: trio.Nursery,
-    *,
-    wire: WireStream,
-    head: bytes,
-    rest: bytes,
-    subprotocol: str | None,
-    config: WebSocketConfig,
+    nursery: trio.Nursery, *, wire: WireStream, answer: bytes, rest: bytes, config: WebSocketConfig
 ) -> WebSocketTransport:
-    """Answer a checked upgrade with 101 and give the connection.
+    """Answer a checked upgrade with ``answer``, its 101, and give the connection.
 
-    ``head`` is exactly the request's head and ``rest`` what came after it. The library's reader
-    runs in ``nursery`` until the transport is closed or aborted.
+    ``rest`` is what came after the request's head. The library's reader runs in ``nursery`` until the
+    transport is closed or aborted.
 
     Raises:
-        trio.BrokenResourceError: the peer is gone, or it took longer than ``close_timeout`` seconds; then 503
-            was answered if nothing else was.
+        trio.BrokenResourceError: the peer is gone, or did not take the answer (see `WireStream.send_all`).
     """
-    transport = WebSocketTransport(wire, head, rest, config)
-    await transport._accept(nursery, subprotocol)
+    await wire.send_all(answer)
+    transport = WebSocketTransport(wire, rest, config)
+    nursery.start_soon(transport.read)
     return transport
 
 
