@@ -352,10 +352,12 @@ class Exhausted(trio.abc.Listener[trio.abc.Stream]):
 async def test_a_listener_without_descriptors_waits_counts_and_goes_on(
     error: int, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    metrics = Metrics()
-    listener = PatientListener(Exhausted(100, error), metrics)  # type: ignore[arg-type]  # as good as a socket's
+    metrics, accepted = Metrics(), []
+    exhausted = Exhausted(100, error)
+    listener = PatientListener(exhausted, metrics, lambda: accepted.append(None))  # type: ignore[arg-type]  # as good as a socket's
     started = trio.current_time()
     await listener.accept()
+    assert accepted == [None]
     assert trio.current_time() - started == pytest.approx(10)  # not a busy loop
     assert metrics.accepts_failed == 100
     assert len(caplog.records) == 1  # nor a flood of the log
@@ -363,7 +365,7 @@ async def test_a_listener_without_descriptors_waits_counts_and_goes_on(
 
 async def test_a_listener_that_fails_for_another_reason_says_so(autojump_clock: MockClock) -> None:
     metrics = Metrics()
-    listener = PatientListener(Exhausted(1, errno.EBADF), metrics)  # type: ignore[arg-type]  # as above
+    listener = PatientListener(Exhausted(1, errno.EBADF), metrics, pytest.fail)  # type: ignore[arg-type]  # as above
     with pytest.raises(OSError, match="as asked"):
         await listener.accept()
     assert metrics.accepts_failed == 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gc
 import re
+import socket
 from collections.abc import AsyncIterator
+from functools import partial
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -234,6 +237,20 @@ async def test_no_socket_is_left_where_the_tcp_port_cannot_be_had_in_real_time()
             )  # a socket that is left is a ResourceWarning
         gc.collect()  # a socket that is left is a ResourceWarning
         await server.drain(delay=0, window=0)
+
+
+async def test_the_last_who_is_accepted_before_a_hand_over_is_served_in_real_time() -> None:
+    for _ in range(20):  # whose turn comes first is left to chance
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(serve, None, ServerConfig(port=0, reuse_port=True))
+            await wait_all_tasks_blocked()
+            address = ("127.0.0.1", urlsplit(server.url).port)
+            with socket.create_connection(address) as client:  # waits in the backlog: nobody else has a turn
+                client.sendall(handshake())
+                nursery.start_soon(partial(server.drain, delay=0, window=0))
+                client.setblocking(False)
+                answer = await trio.socket.from_stdlib_socket(client).recv(4096)
+        assert answer.startswith(b"HTTP/1.1 101 ")
 
 
 async def test_a_certificate_that_cannot_be_used_is_a_config_error_in_real_time() -> None:

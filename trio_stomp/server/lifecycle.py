@@ -88,7 +88,7 @@ class Lifecycle:
             self._stopped.set()
 
     def arrive(self) -> None:
-        """Count a connection that is accepted, until it `arrived`."""
+        """Count a connection from when it is accepted, before its task begins, until it `arrived`."""
         self._arriving += 1
 
     def arrived(self) -> None:

@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Final
 
@@ -38,11 +38,15 @@ class PatientListener(trio.abc.Listener[trio.abc.Stream]):
     """A listener that waits while the system has no room for one more connection, and counts how often.
 
     Those who connect meanwhile wait in the socket's backlog.
+
+    Args:
+        accepted: called for each connection, before anybody else has a turn.
     """
 
-    def __init__(self, listener: Listener, metrics: Metrics) -> None:
+    def __init__(self, listener: Listener, metrics: Metrics, accepted: Callable[[], None]) -> None:
         self._listener = listener
         self._metrics = metrics
+        self._accepted = accepted
         self._tell_at = 0.0
 
     async def accept(self) -> trio.abc.Stream:
@@ -53,12 +57,15 @@ class PatientListener(trio.abc.Listener[trio.abc.Stream]):
         """
         while True:
             try:
-                return await self._listener.accept()
+                stream = await self._listener.accept()
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
                 self._note(error)
-            await trio.sleep(_PAUSE)
+                await trio.sleep(_PAUSE)
+            else:
+                self._accepted()
+                return stream
 
     def _note(self, error: OSError) -> None:
         self._metrics.accepts_failed += 1

@@ -106,7 +106,7 @@ class Server:
         """
         self.listeners = listeners
         self._url = url_of(listeners[0], self.config.path)
-        self._accept_from(listeners, self.serve_stream, nursery, is_shared=is_shared)
+        self._accept_from(listeners, self._front.serve, nursery, is_shared=is_shared)
 
     def accept_tcp_from(
         self, listeners: Sequence[Listener], nursery: trio.Nursery, *, is_shared: bool
@@ -114,22 +114,26 @@ class Server:
         """As `accept_from`, for STOMP over TCP."""
         self.tcp_listeners = listeners
         self._tcp_url = tcp_url_of(listeners[0])
-        self._accept_from(listeners, self.serve_tcp_stream, nursery, is_shared=is_shared)
+        self._accept_from(listeners, self._front.serve_tcp, nursery, is_shared=is_shared)
 
     def _accept_from(
         self,
         listeners: Sequence[Listener],
-        serve_one: Callable[[trio.abc.Stream], Awaitable[None]],
+        serve_one: Callable[[trio.abc.Stream, str], Awaitable[None]],
         nursery: trio.Nursery,
         *,
         is_shared: bool,
     ) -> None:
         accepting = trio.CancelScope()
 
+        def serve_accepted(stream: trio.abc.Stream) -> Awaitable[None]:
+            return serve_one(stream, peer_of(stream))
+
         async def accept() -> None:
-            patient = [PatientListener(listener, self._core.metrics) for listener in listeners]
+            arrive, metrics = self._lifecycle.arrive, self._core.metrics
+            patient = [PatientListener(listener, metrics, arrive) for listener in listeners]
             with accepting:
-                await trio.serve_listeners(serve_one, patient, handler_nursery=nursery)
+                await trio.serve_listeners(serve_accepted, patient, handler_nursery=nursery)
 
         async def hand_over() -> None:
             await accepted_all(listeners)
@@ -146,10 +150,12 @@ class Server:
 
         ``remote`` is what logs and handlers see as the peer's address; by default the socket's.
         """
+        self._lifecycle.arrive()
         await self._front.serve(stream, remote or peer_of(stream))
 
     async def serve_tcp_stream(self, stream: trio.abc.Stream, remote: str = "") -> None:
         """As `serve_stream`, for one that speaks STOMP from its first byte, without HTTP and WebSocket."""
+        self._lifecycle.arrive()
         await self._front.serve_tcp(stream, remote or peer_of(stream))
 
     async def drain(
