@@ -264,18 +264,24 @@ async def test_a_flood_of_subscriptions_ends_at_the_limit_and_leaves_none(autoju
         assert server.statistics().metrics.subscriptions == 0
 
 
+@pytest.mark.parametrize("is_pinging", [False, True])
 @pytest.mark.parametrize("how", ["hangs up", "DISCONNECT", "ERROR"])
 async def test_of_a_session_that_is_over_nothing_is_left_for_the_collector(
-    how: str, autojump_clock: MockClock
+    how: str, is_pinging: bool, autojump_clock: MockClock
 ) -> None:
     """What only the garbage collector could free would pile up until it looks, which is seldom."""
     gc.collect()
     async with open_test_server(None, config()) as server:
         peer = await open_peer(server)
         await peer.subscribe("/topic/a")
+        if is_pinging:
+            await peer.send(client_frame(b"?", PING))
+            assert (await peer.wire.frame()).opcode == PONG
         (session,) = server.server._lifecycle._sessions.values()
-        remaining = [weakref.ref(each) for each in (session, session._transport._websocket)]
-        del session
+        library = session._transport._websocket
+        assert (library is not None) == is_pinging
+        remaining = [weakref.ref(each) for each in (session, library) if each is not None]
+        del session, library
         gc.disable()
         try:
             match how:

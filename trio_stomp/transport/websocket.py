@@ -1,6 +1,7 @@
 """trio-websocket, hardened: the only module that imports it.
 
-Rule 1: the library's part begins behind the handshake, which the front door has judged and we answer.
+Rule 1: the library's part begins with the first frame that is not plain data, if there ever is one; the
+handshake, which the front door has judged, is answered by us.
 Rule 2: its one stream is ours (`library_stream`): data frames are cut out of what it reads, what
 we send is framed beforehand and written to the stream below it.
 Rule 3: every close has a deadline, after which the connection is aborted.
@@ -14,7 +15,7 @@ import contextlib
 import itertools
 import sys
 import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import ClassVar, TypeVar, cast
 
@@ -31,6 +32,7 @@ from trio_stomp.config import WebSocketConfig
 from trio_stomp.errors import ConnectionLost, HandshakeRefused, RemoteProtocolError
 from trio_stomp.metrics import Metrics
 from trio_stomp.transport.cutter import FrameCutter, Item, Passed, Violation
+from trio_stomp.transport.flag import Flag
 from trio_stomp.transport.library_stream import VIOLATION_CODES, LibraryStream
 from trio_stomp.transport.stream import RECEIVE_BYTES, WireStream
 
@@ -61,7 +63,17 @@ class WebSocketTransport:
     `frame_head` has opened.
     """
 
-    __slots__ = ("_below", "_config", "_cutter", "_inbox", "_items", "_peer_closed", "_websocket", "_wire")
+    __slots__ = (
+        "_below",
+        "_config",
+        "_cutter",
+        "_has_read",
+        "_inbox",
+        "_items",
+        "_peer_closed",
+        "_websocket",
+        "_wire",
+    )
 
     has_close_codes: ClassVar[bool] = True
     frame_head = staticmethod(frame_head)
@@ -79,16 +91,8 @@ class WebSocketTransport:
         self._below = LibraryStream(wire, self._cutter, self._inbox, rest, config)
         self._items: list[Item] = []
         self._peer_closed = False
-        self._websocket = trio_websocket.WebSocketConnection(
-            self._below,
-            # All that it asks of a WSConnection, less the handshake, of which h11 is the most part.
-            cast("wsproto.WSConnection", Connection(ConnectionType.SERVER)),
-            message_queue_size=sys.maxsize,  # bounded by our inbox: a full queue would hold up pings
-            max_message_size=sys.maxsize,  # counted in characters there; the cutter counts bytes
-            receive_buffer_size=RECEIVE_BYTES,
-        )
-        self._websocket._connection_proposal = None  # nor will anybody wait for one
-        self._below.closed_with = partial(_closed_with, weakref.ref(self._websocket))
+        self._websocket: trio_websocket.WebSocketConnection | None = None
+        self._has_read = Flag()
 
     @property
     def wire(self) -> WireStream:
@@ -140,6 +144,9 @@ class WebSocketTransport:
             self._below.waiting = waiting
             self._below.check_waiting()
             try:
+                await self._has_read.wait()
+                if self._websocket is None:
+                    return []  # lost
                 message = await self._websocket.get_message()
             except trio_websocket.ConnectionClosed as error:
                 if error.reason is None or error.reason.code not in VIOLATION_CODES:
@@ -201,14 +208,32 @@ class WebSocketTransport:
         self._below.release()
         await self._wire.abort()
 
-    def read(self) -> Awaitable[None]:
-        """Have the library read until the end, which is `abort` at the latest. For a task of its own.
+    async def read(self) -> None:
+        """Read until the end, which is `abort` at the latest. For a task of its own.
 
-        (Not itself a coroutine: each that waits costs 230 bytes.)
+        The library with all that it keeps, 6 KiB, is made for the first that it has to see: a ping, a
+        fragment, what is long, a Close. Browsers send no pings.
         """
-        return (
-            self._websocket._reader_task()
-        )  # as its `wrap_server_stream`, which would read the request again
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            first = await self._below.receive_some(RECEIVE_BYTES)
+            if first:
+                self._websocket = self._begin(first)
+        self._has_read.set()
+        if self._websocket is not None:
+            await self._websocket._reader_task()
+
+    def _begin(self, first: bytes) -> trio_websocket.WebSocketConnection:
+        """As the library's `wrap_server_stream`, which would read the request once more."""
+        websocket = trio_websocket.WebSocketConnection(
+            self._below,
+            # All that it asks of a WSConnection, less the handshake, of which h11 is the most part.
+            cast("wsproto.WSConnection", Connection(ConnectionType.SERVER, trailing_data=first)),
+            message_queue_size=sys.maxsize,  # bounded by our inbox: a full queue would hold up pings
+            max_message_size=sys.maxsize,  # counted in characters there; the cutter counts bytes
+            receive_buffer_size=RECEIVE_BYTES,
+        )
+        self._below.closed_with = partial(_closed_with, weakref.ref(websocket))
+        return websocket
 
 
 def _closed_with(websocket: weakref.ref[trio_websocket.WebSocketConnection]) -> int | None:
@@ -222,8 +247,8 @@ async def accept_websocket(
 ) -> WebSocketTransport:
     """Answer a checked upgrade with ``answer``, its 101, and give the connection.
 
-    ``rest`` is what came after the request's head. The library's reader runs in ``nursery`` until the
-    transport is closed or aborted.
+    ``rest`` is what came after the request's head. It is read in a task of ``nursery`` until the transport is
+    closed or aborted.
 
     Raises:
         trio.BrokenResourceError: the peer is gone, or did not take the answer (see `WireStream.send_all`).
