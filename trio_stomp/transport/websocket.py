@@ -211,7 +211,7 @@ class WebSocketTransport:
     async def read(self) -> None:
         """Read until the end, which is `abort` at the latest. For a task of its own.
 
-        The library with all that it keeps, 6 KiB, is made for the first that it has to see: a ping, a
+        The library with all that it keeps, 7 KiB, is made for the first that it has to see: a ping, a
         fragment, what is long, a Close. Browsers send no pings.
         """
         with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
