@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -172,15 +173,41 @@ def test_settings_that_cannot_be_used_are_told_in_one_line(
 def test_an_interrupt_exits_with_130_wherever_it_came(
     interrupt: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def run(*_: object) -> None:
+    def run(*_: object, **__: object) -> None:
         raise interrupt
 
     monkeypatch.setattr("trio_stomp.cli.messaging.trio.run", run)
     assert main(["subscribe", "ws://127.0.0.1:1/ws", "/topic/a"]) == 130
 
 
+@pytest.mark.parametrize("command", ["subscribe", "send"])
+def test_an_interrupt_breaks_into_no_task(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is raised where the main task waits: in the middle of starting a task it leaves Trio hanging."""
+    went_on: list[bool] = []
+
+    @contextlib.asynccontextmanager
+    async def open_client(*_: object, **__: object) -> AsyncIterator[None]:
+        async def be_interrupted() -> None:
+            signal.raise_signal(signal.SIGINT)
+            went_on.append(True)
+            await trio.sleep_forever()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(be_interrupted)
+            await trio.sleep_forever()
+            yield
+
+    monkeypatch.setattr("trio_stomp.cli.messaging.open_client", open_client)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest's workers ignore it
+    try:
+        assert main([command, "ws://127.0.0.1:1/ws", "/topic/a"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert went_on == [True]
+
+
 def test_what_is_no_interrupt_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(*_: object) -> None:
+    def run(*_: object, **__: object) -> None:
         raise ExceptionGroup("in a task", [ZeroDivisionError()])
 
     monkeypatch.setattr("trio_stomp.cli.messaging.trio.run", run)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import json
 import re
 import signal
 import socket
 import struct
+import subprocess
+import sys
+import termios
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -209,6 +214,30 @@ def test_subscribe_ends_with_sigint(server: ServerProgram) -> None:
         subscriber.send_signal(signal.SIGINT)
         assert subscriber.wait() == 128 + signal.SIGINT
         assert subscriber.log() == ""
+
+
+def test_subscribe_ends_with_sigint_while_nobody_reads_what_it_prints(server: ServerProgram) -> None:
+    command = [sys.executable, "-m", "trio_stomp", "subscribe", server.url, "/topic/news"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as subscriber:
+        assert subscriber.stdout is not None
+        assert subscriber.stderr is not None
+        output = subscriber.stdout.fileno()
+        try:
+            size = fcntl.fcntl(output, fcntl.F_SETPIPE_SZ, 4096)
+            wait_for_subscriptions(server, 1)
+            assert run_command("send", server.url, "/topic/news", "x" * 2 * size).returncode == 0
+            eventually(lambda: bytes_to_read(output) == size, "its output is full")
+            subscriber.send_signal(signal.SIGINT)
+            assert subscriber.wait(PATIENCE) == 128 + signal.SIGINT
+            assert subscriber.stderr.read() == b""
+        finally:
+            subscriber.kill()
+
+
+def bytes_to_read(pipe: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 def wait_until_draining(server: ServerProgram) -> None:

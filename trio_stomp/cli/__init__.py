@@ -22,8 +22,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status. ``arguments`` are the process's by default."""
-    options = _parser().parse_args(stressing.joined(sys.argv[1:] if arguments is None else arguments))
     try:
+        options = _parser().parse_args(stressing.joined(sys.argv[1:] if arguments is None else arguments))
         status: int = options.run(options)
     except UsageError as error:
         print(f"trio-stomp: {error}", file=sys.stderr)

@@ -1,4 +1,8 @@
-"""``trio-stomp send`` and ``subscribe``: a client for a person at a terminal."""
+"""``trio-stomp send`` and ``subscribe``: a client for a person at a terminal.
+
+Rule: SIGINT is raised in the main task and where that waits, not wherever the program is: in the middle of
+Trio's starting a task it would leave a nursery that nothing ends.
+"""
 
 from __future__ import annotations
 
@@ -81,27 +85,29 @@ def _send(options: argparse.Namespace) -> int:
         async with open_client(options.url, login=options.login, passcode=_passcode(options)) as client:
             await client.send(options.destination, body, headers={"content-type": content_type}, receipt=True)
 
-    trio.run(run)
+    trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
 
 
 def _subscribe(options: argparse.Namespace) -> int:
-    trio.run(_print_messages, options)
+    trio.run(_print_messages, options, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0
 
 
 async def _print_messages(options: argparse.Namespace) -> None:
     left = options.count if options.count is not None else -1
+    one_at_a_time = trio.CapacityLimiter(1)
 
     async def show(client: Client, destination: str, scope: trio.CancelScope) -> None:
         nonlocal left
         async with client.subscribe(destination, ack=options.ack) as messages:
             async for message in messages:
+                lines = message.body + b"\n"
                 if options.headers:
-                    print(" ".join(f"{name}:{value}" for name, value in message.headers.items()))
-                sys.stdout.flush()
-                sys.stdout.buffer.write(message.body + b"\n")
-                sys.stdout.buffer.flush()
+                    headers = " ".join(f"{name}:{value}" for name, value in message.headers.items())
+                    lines = headers.encode() + b"\n" + lines
+                # Whoever reads it may pause, as a pager does: heart-beats and SIGINT must not wait for them.
+                await trio.to_thread.run_sync(_print, lines, abandon_on_cancel=True, limiter=one_at_a_time)
                 if options.ack != "auto":
                     await client.ack(message)
                 left -= 1
@@ -111,6 +117,12 @@ async def _print_messages(options: argparse.Namespace) -> None:
 
     async with open_client(options.url, login=options.login, passcode=_passcode(options)) as client:
         await _for_each(options.destinations, partial(show, client))
+
+
+def _print(lines: bytes) -> None:
+    """Write to standard output, around its buffer: whose lock an abandoned thread would keep for ever."""
+    while lines:
+        lines = lines[os.write(sys.stdout.fileno(), lines) :]
 
 
 async def _for_each(

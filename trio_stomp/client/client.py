@@ -274,7 +274,10 @@ async def open_client(
 
     ``url`` is ``ws://`` or ``wss://``; ``host`` the virtual host (by default the URL's);
     ``headers`` go into CONNECT, ``http_headers`` into the handshake. Leaving sends DISCONNECT,
-    waits for its RECEIPT and closes; without a connection it ends at once.
+    waits for its RECEIPT and closes; without a connection it ends at once. A program that Ctrl-C ends does so
+    reliably by ``trio.run(…, restrict_keyboard_interrupt_to_checkpoints=True)``, or by a signal receiver: by
+    default Trio raises KeyboardInterrupt anywhere, and in the middle of starting a task that leaves a nursery
+    which nothing ends.
 
     With ``reconnect`` the first connection, too, is tried until there is one, and a lost one is followed
     by another: see `Reconnect`, and `Client.events` for what happens. It gives up, and then raises from
