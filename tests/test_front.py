@@ -312,6 +312,20 @@ async def test_a_peer_that_connects_and_goes_is_counted_and_not_answered(
         assert metrics.internal_errors == 0
 
 
+async def test_a_socket_that_is_closed_already_is_counted_and_nothing_is_raised(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_test_server(None, QUIET) as server:
+        ours, theirs = trio.socket.socketpair()
+        theirs.close()
+        stream = trio.SocketStream(ours)
+        await stream.aclose()
+        await server.server.serve_stream(stream)
+        metrics = server.statistics().metrics
+        assert metrics.connections_opened == metrics.connections_closed == 1
+        assert metrics.internal_errors == 0
+
+
 async def test_a_peer_that_does_not_read_its_answer_is_cut_in_time(autojump_clock: MockClock) -> None:
     async with open_test_server(None, QUIET) as server:
         ours, theirs = trio.testing.memory_stream_pair()

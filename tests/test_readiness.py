@@ -265,6 +265,7 @@ async def test_what_cannot_be_looked_after_is_read_by_trio(autojump_clock: MockC
     async with open_pair() as pair:
         assert pair.wire._readable is not None
         assert pair.wire._readable._readiness.watch(1 << 20) is None  # no such socket
+        assert pair.wire._readable._readiness.watch(-1) is None  # one that is closed
     ours, theirs = memory_stream_pair()
     wire = WireStream(ours, write_timeout=10, metrics=Metrics(), readiness=readiness)
     await theirs.send_all(b"x")

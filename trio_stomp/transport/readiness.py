@@ -96,7 +96,7 @@ class Readiness:
             return None
         try:
             self._epoll.register(fd, _EDGE)
-        except OSError:  # no socket, or the kernel's limit of watches
+        except (OSError, ValueError):  # no socket, one that is closed, or the kernel's limit of watches
             return None
         readable = self._watched[fd] = Readable(self, fd)
         return readable
